@@ -1,0 +1,123 @@
+/**
+ * PORT: where records go that could not be handled, and what a driver in `dead-letters/` must keep.
+ *
+ * To implementers: one attempt per call, failures classified by a `DeadLetterError` (code and `retriable`). Methods may be
+ * called concurrently. Nothing given is kept or changed after the call settled. What a store cannot do it refuses with
+ * UNSUPPORTED and says so in `features`. After `close()` every call rejects with CLOSED.
+ */
+import type { Call } from './broker.ts'
+import type { ConsumerRecord, TimestampMs } from './record.ts'
+
+/**
+ * Why a record became a dead letter.
+ * - `invalid`: its value does not satisfy the topic's schema, or is not what the schema reads (JSON)
+ * - `unroutable`: no route matches it
+ * - `rejected`: its handler said it can never be handled
+ * - `exhausted`: its handler failed on every attempt
+ * - `timeout`: its handler did not settle in time on the last attempt
+ * - `too-old`: it was older than the retry policy allows
+ * - `oversize`: it is over a limit
+ * - `crashed`: it ended the process more than once
+ */
+export type DeadLetterReason =
+  | 'invalid'
+  | 'unroutable'
+  | 'rejected'
+  | 'exhausted'
+  | 'timeout'
+  | 'too-old'
+  | 'oversize'
+  | 'crashed'
+
+/** What failed, as data: at most 4 KiB of UTF-8 in all, secrets left out. */
+export interface DeadLetterCause {
+  /** The class of the error, or the type of what was thrown. */
+  readonly name: string
+  readonly message: string
+  readonly code?: string
+  readonly stack?: string
+}
+
+/** Names a dead letter: `groupId/topic/partition/offset`, each part percent-encoded. One per group and record. */
+export type DeadLetterId = string
+
+export interface DeadLetter {
+  readonly id: DeadLetterId
+  /** The record as it was read, byte for byte, with its coordinates. */
+  readonly record: ConsumerRecord
+  readonly groupId: string
+  readonly reason: DeadLetterReason
+  readonly cause: DeadLetterCause
+  /** How often a handler was called for it; 0 where none was. */
+  readonly attempts: number
+  readonly failedAtMs: TimestampMs
+  /** The route that had the record, as the router names it, or null where none had. */
+  readonly route: string | null
+}
+
+export interface DeadLetterQuery {
+  readonly topic?: string
+  readonly groupId?: string
+  readonly reason?: DeadLetterReason
+  /** Failed at or after. */
+  readonly fromMs?: TimestampMs
+  /** Failed before. */
+  readonly untilMs?: TimestampMs
+  /** The cursor of the former page. */
+  readonly cursor?: string
+  /** @default 100, legal 1 to 1000 */
+  readonly limit?: number
+}
+
+export interface Page<T> {
+  readonly items: readonly T[]
+  /** Give it to the next call; absent on the last page. */
+  readonly cursor?: string
+}
+
+export interface DeadLetterFeatures {
+  /** A letter put twice is stored once. Without it a repeated put after a lost answer may store a second copy. */
+  readonly deduplicates: boolean
+  readonly list: boolean
+  readonly get: boolean
+  readonly delete: boolean
+  /** Largest letter as the store counts it, bytes; null where there is no limit. */
+  readonly maxLetterBytes: number | null
+}
+
+export interface DeadLetterStore extends AsyncDisposable {
+  readonly features: DeadLetterFeatures
+
+  /**
+   * Stores a letter whole. Resolves only when it is durable, as far as the store promises it.
+   * Rejects with DEAD_LETTER_TOO_LARGE (never trims), DEAD_LETTER_STORE_UNAVAILABLE, TIMEOUT, NETWORK.
+   */
+  put(letter: DeadLetter, call?: Call): Promise<void>
+
+  /** Letters that match, oldest put first. A cursor stays good while letters are put and deleted. */
+  list(query?: DeadLetterQuery, call?: Call): Promise<Page<DeadLetter>>
+
+  /** The letter, or undefined where there is none. */
+  get(id: DeadLetterId, call?: Call): Promise<DeadLetter | undefined>
+
+  /** Deletes the letter and says whether there was one. */
+  delete(id: DeadLetterId, call?: Call): Promise<boolean>
+
+  /** Idempotent. */
+  close(): Promise<void>
+}
+
+/** Opens a store from the parts of its URL. One row of a runtime's driver table. */
+export type DeadLetterDriver = (url: URL) => DeadLetterStore | Promise<DeadLetterStore>
+
+/** The id of the dead letter of a record in a group. */
+export function deadLetterId(
+  groupId: string,
+  record: { topic: string; partition: number; offset: number },
+): DeadLetterId {
+  return [groupId, record.topic, String(record.partition), String(record.offset)].map(encodeURIComponent).join('/')
+}
+
+export const DEFAULT_LIST_LIMIT = 100
+/** Most UTF-8 bytes of a cause's texts together. */
+export const MAX_CAUSE_BYTES = 4096
