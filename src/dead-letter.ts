@@ -19,15 +19,24 @@ import type { ConsumerRecord, TimestampMs } from './record.ts'
  * - `oversize`: it is over a limit
  * - `crashed`: it ended the process more than once
  */
-export type DeadLetterReason =
-  | 'invalid'
-  | 'unroutable'
-  | 'rejected'
-  | 'exhausted'
-  | 'timeout'
-  | 'too-old'
-  | 'oversize'
-  | 'crashed'
+export type DeadLetterReason = (typeof deadLetterReasons)[number]
+
+/** Every reason, in the order of the list above. */
+export const deadLetterReasons = [
+  'invalid',
+  'unroutable',
+  'rejected',
+  'exhausted',
+  'timeout',
+  'too-old',
+  'oversize',
+  'crashed',
+] as const
+
+/** Whether `text` is a reason, for letters that come back from a store. */
+export function isDeadLetterReason(text: string): text is DeadLetterReason {
+  return (deadLetterReasons as readonly string[]).includes(text)
+}
 
 /** What failed, as data: at most 4 KiB of UTF-8 in all, secrets left out. */
 export interface DeadLetterCause {

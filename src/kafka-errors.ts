@@ -1,5 +1,7 @@
 /**
- * Kafka's protocol errors that a caller of Kedge can meet, by Kafka's own names and numbers.
+ * Kafka's protocol errors that a caller of Kedge can meet, by Kafka's own names, numbers and retriable flags, so that a
+ * driver for a real cluster needs no second table. One name differs: Kafka's INVALID_CONFIG (40) is INVALID_CONFIG_VALUE
+ * here, because Kedge's own INVALID_CONFIG says that a setting of the process is wrong.
  * @see https://kafka.apache.org/protocol.html#protocol_error_codes
  */
 export const kafkaErrors = {
@@ -78,7 +80,11 @@ export const kafkaErrors = {
     retriable: false,
     description: 'The session timeout is outside the allowed range.',
   },
-  REBALANCE_IN_PROGRESS: { errorCode: 27, retriable: true, description: 'The group is rebalancing.' },
+  REBALANCE_IN_PROGRESS: {
+    errorCode: 27,
+    retriable: false,
+    description: 'The group is rebalancing: the member must join again first.',
+  },
   TOPIC_AUTHORIZATION_FAILED: {
     errorCode: 29,
     retriable: false,

@@ -1,0 +1,80 @@
+/** What every store does with a `Call` and a query before its own work: refuse what is over, bound what is asked. */
+import type { Call } from '../broker.ts'
+import type { Clock } from '../clock.ts'
+import { DEFAULT_LIST_LIMIT, type DeadLetter, type DeadLetterQuery } from '../dead-letter.ts'
+import { DeadLetterError, abortError } from '../errors.ts'
+
+/** Most letters of one page. */
+export const MAX_LIST_LIMIT = 1000
+
+/**
+ * Runs one attempt under the call's signal and time. Settles at once when either ends, whatever the attempt does then;
+ * the attempt's own signal is aborted with it.
+ * @throws the signal's reason · {DeadLetterError} TIMEOUT
+ */
+export async function attempt<T>(
+  what: string,
+  { signal, timeoutMs }: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number },
+  clock: Clock,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  if (signal?.aborted === true) throw abortError(signal)
+  const controller = new AbortController()
+  const { promise: ended, reject } = Promise.withResolvers<never>()
+  const end = (reason: Error): void => {
+    reject(reason)
+    controller.abort(reason)
+  }
+  const onAbort = (): void => {
+    if (signal !== undefined) end(abortError(signal))
+  }
+  const cancelTimer = clock.after(timeoutMs, () => {
+    end(new DeadLetterError('TIMEOUT', `Cannot ${what}: no answer within ${timeoutMs} ms. The outcome is unknown.`))
+  })
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([work(controller.signal), ended])
+  } finally {
+    cancelTimer()
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+/** @throws what a call to a closed store, or with an aborted signal, rejects with. */
+export function checkCall(store: string, isClosed: boolean, call: Call | undefined): void {
+  if (isClosed) throw new DeadLetterError('CLOSED', `Cannot use the dead-letter store ${store}: it is closed.`)
+  if (call?.signal?.aborted === true) throw abortError(call.signal)
+}
+
+/** The error of a call that a store cannot honour. */
+export function unsupported(store: string, what: string): DeadLetterError {
+  return new DeadLetterError('UNSUPPORTED', `Cannot ${what} in the dead-letter store ${store}: it has no such ability.`)
+}
+
+/** The page size of a query. @throws {DeadLetterError} INVALID_REQUEST outside 1 to 1000. */
+export function listLimit({ limit = DEFAULT_LIST_LIMIT }: DeadLetterQuery): number {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= MAX_LIST_LIMIT) return limit
+  throw new DeadLetterError(
+    'INVALID_REQUEST',
+    `Cannot list dead letters: the limit is ${limit}. Give a whole number from 1 to ${MAX_LIST_LIMIT}.`,
+  )
+}
+
+/** The error of a cursor that this store did not hand out. */
+export function invalidCursor(): DeadLetterError {
+  return new DeadLetterError(
+    'INVALID_REQUEST',
+    'Cannot list dead letters: the cursor is not one of this store. Start without a cursor.',
+  )
+}
+
+/** Whether a letter is one that the query asks for. */
+export function matches(letter: DeadLetter, query: DeadLetterQuery): boolean {
+  return (
+    (query.topic === undefined || letter.record.topic === query.topic) &&
+    (query.groupId === undefined || letter.groupId === query.groupId) &&
+    (query.reason === undefined || letter.reason === query.reason) &&
+    (query.fromMs === undefined || letter.failedAtMs >= query.fromMs) &&
+    (query.untilMs === undefined || letter.failedAtMs < query.untilMs)
+  )
+}

@@ -1,0 +1,41 @@
+import { expect, test } from 'vitest'
+
+import type { Subject } from './index.ts'
+import { letter, letterAt, plain } from './letters.ts'
+
+export function abilityCases(subject: Subject): void {
+  test('get gives the letter of an id, or is refused', async () => {
+    const { store } = subject()
+    const given = letterAt(1)
+    await store.put(letterAt(0))
+    await store.put(given)
+
+    if (store.features.get) expect(plain([(await store.get(given.id)) ?? letter()])).toEqual(plain([given]))
+    else await expect(store.get(given.id)).rejects.toMatchObject({ code: 'UNSUPPORTED', retriable: false })
+  })
+
+  test('get gives undefined for an id that is not there or is none, or is refused', async () => {
+    const { store } = subject()
+    await store.put(letterAt(0))
+
+    for (const id of [letterAt(1).id, 'no id', '', '%/%/%/%', 'a/b/c/d/e']) {
+      if (store.features.get) expect(await store.get(id)).toBeUndefined()
+      else await expect(store.get(id)).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+    }
+  })
+
+  test('delete says true once and then false, or is refused', async () => {
+    const { store, stored } = subject()
+    const given = letter()
+    await store.put(given)
+
+    if (store.features.delete) {
+      expect(await store.delete(given.id)).toBe(true)
+      expect(await store.delete(given.id)).toBe(false)
+      expect(await stored()).toEqual([])
+    } else {
+      await expect(store.delete(given.id)).rejects.toMatchObject({ code: 'UNSUPPORTED', retriable: false })
+      expect(await stored()).toHaveLength(1)
+    }
+  })
+}
