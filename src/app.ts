@@ -1,0 +1,209 @@
+/**
+ * An application: its group, topics and routes, free of any platform. Everything is checked when it is defined, so that
+ * a mistake ends the start and not a record.
+ */
+import { backoffDefaults } from './backoff.ts'
+import type { AutoOffsetReset } from './broker.ts'
+import { ConfigError } from './errors.ts'
+import { ambiguities, compileRoutes } from './route-table.ts'
+import type { RouteTable } from './route-table.ts'
+import { createRouter, matchTopicName } from './router.ts'
+import type { Otherwise, RetryOptions, Route, Router } from './router.ts'
+import { topicNameProblem } from './topic.ts'
+import type { Topic } from './topic.ts'
+
+export interface AppOptions {
+  /** The consumer group (group.id): 1 to 255 characters, no control characters. */
+  readonly groupId: string
+  /** Topics to subscribe to beside those that routes name, and topics that are only produced to. @default [] */
+  readonly topics?: readonly Topic[]
+  /** @default a router without routes */
+  readonly router?: Router
+  /** What happens to a record whose handler failed. Routes may override it. */
+  readonly retry?: RetryOptions
+  /** How long one attempt of a handler may take, milliseconds. @default 30000, legal 1 to 900000 */
+  readonly attemptTimeoutMs?: number
+  /** Where a group without committed offsets starts (auto.offset.reset). @default 'earliest', so that nothing is passed over */
+  readonly autoOffsetReset?: AutoOffsetReset
+  /** Names that topics may have, beside Kafka's own rule. @default /^[a-z0-9_.]+$/ */
+  readonly topicNames?: RegExp
+}
+
+/** A checked application. Made by `defineApp`. */
+export interface App {
+  readonly groupId: string
+  /** Every defined topic by its name: those listed and those of the routes. */
+  readonly topics: ReadonlyMap<string, Topic>
+  /** The names of the topics that have routes or are listed, sorted. */
+  readonly subscription: readonly string[]
+  readonly routes: readonly Route[]
+  readonly table: RouteTable
+  readonly otherwise: Otherwise
+  readonly retry: RetryPolicy
+  readonly attemptTimeoutMs: number
+  readonly autoOffsetReset: AutoOffsetReset
+}
+
+/** A retry policy with nothing left open. */
+export type RetryPolicy = Required<RetryOptions>
+
+export const retryDefaults: RetryPolicy = Object.freeze({ ...backoffDefaults, maxAttempts: 3, maxAgeMs: null })
+
+const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
+const MAX_ATTEMPT_TIMEOUT_MS = 900_000
+const MAX_BACKOFF_MS = 86_400_000
+const DEFAULT_TOPIC_NAMES = /^[a-z0-9_.]+$/
+
+/**
+ * Checks and compiles an application.
+ * @throws {ConfigError} INVALID_CONFIG listing every problem at once.
+ */
+export function defineApp(options: AppOptions): App {
+  const { groupId, topics = [], router = createRouter(), topicNames = DEFAULT_TOPIC_NAMES } = options
+  const listed = [...topics, ...router.routes.map(({ match }) => match.topic)]
+  const subscription = [...new Set(listed.map((topic) => (typeof topic === 'string' ? topic : topic.name)))].sort()
+  const defined = listed.filter((topic) => typeof topic !== 'string')
+  const problems = [
+    ...groupIdProblems(groupId),
+    ...subscription.flatMap((name) => nameProblems(name, topicNames)),
+    ...twinProblems(defined),
+    ...collisionProblems(subscription),
+    ...routeProblems(router.routes),
+    ...retryProblems('retry', options.retry ?? {}),
+    ...timeoutProblems('attemptTimeoutMs', options.attemptTimeoutMs),
+  ]
+  if (subscription.length === 0) problems.push('There is no topic: list one in topics or add a route.')
+  if (problems.length > 0) {
+    const count = problems.length === 1 ? '1 problem' : `${problems.length} problems`
+    throw new ConfigError(`Cannot define the app: ${count}:\n${problems.map((problem) => `- ${problem}`).join('\n')}`)
+  }
+  return {
+    groupId,
+    topics: new Map(defined.map((topic) => [topic.name, topic])),
+    subscription,
+    routes: [...router.routes],
+    table: compileRoutes(router.routes),
+    otherwise: router.fallback,
+    retry: retryPolicy(retryDefaults, options.retry),
+    attemptTimeoutMs: options.attemptTimeoutMs ?? DEFAULT_ATTEMPT_TIMEOUT_MS,
+    autoOffsetReset: options.autoOffsetReset ?? 'earliest',
+  }
+}
+
+/** A policy with some fields replaced; `undefined` replaces nothing. */
+export function retryPolicy(base: RetryPolicy, over: RetryOptions = {}): RetryPolicy {
+  return {
+    maxAttempts: over.maxAttempts ?? base.maxAttempts,
+    maxAgeMs: over.maxAgeMs === undefined ? base.maxAgeMs : over.maxAgeMs,
+    initialMs: over.initialMs ?? base.initialMs,
+    maxMs: over.maxMs ?? Math.max(base.maxMs, over.initialMs ?? 0),
+    factor: over.factor ?? base.factor,
+  }
+}
+
+function groupIdProblems(groupId: unknown): string[] {
+  const isLegal =
+    typeof groupId === 'string' && groupId.length >= 1 && groupId.length <= 255 && !/\p{Cc}/u.test(groupId)
+  return isLegal
+    ? []
+    : [`groupId ${JSON.stringify(groupId)}: give 1 to 255 characters, none of them a control character.`]
+}
+
+function nameProblems(name: string, topicNames: RegExp): string[] {
+  const problem = topicNameProblem(name)
+  if (problem !== undefined) return [`Topic ${JSON.stringify(name)}: ${problem}`]
+  // A fresh copy without g and y: their lastIndex would make the answer depend on the call before.
+  const rule = new RegExp(topicNames.source, topicNames.flags.replace(/[gy]/g, ''))
+  return rule.test(name)
+    ? []
+    : [`Topic ${name}: the name does not match ${String(topicNames)}: rename it or set topicNames.`]
+}
+
+function twinProblems(topics: readonly Topic[]): string[] {
+  const groups = Map.groupBy(new Set(topics), (topic) => topic.name)
+  return [...groups].flatMap(([name, group]) =>
+    group.length === 1 ? [] : [`Topic ${name} is defined ${group.length} times: define it once and share it.`],
+  )
+}
+
+/** Kafka refuses two topics that differ in dots and underscores only: their metrics would have one name. */
+function collisionProblems(names: readonly string[]): string[] {
+  const groups = Map.groupBy(names, (name) => name.replaceAll('.', '_'))
+  return [...groups.values()].flatMap((group) =>
+    group.length === 1
+      ? []
+      : [`Topics ${group.join(' and ')} differ in dots and underscores only, which Kafka refuses.`],
+  )
+}
+
+function routeProblems(routes: readonly Route[]): string[] {
+  const byName = Map.groupBy(routes, (route) => route.name)
+  const tied = ambiguities(routes)
+  return [
+    ...routes.flatMap((route) => [
+      ...matchProblems(route),
+      ...retryProblems(`Route ${route.name}: retry`, route.options.retry ?? {}),
+      ...timeoutProblems(`Route ${route.name}: attemptTimeoutMs`, route.options.attemptTimeoutMs),
+    ]),
+    ...[...byName].flatMap(([name, group]) =>
+      group.length > 1 && !tied.some(([a]) => a.name === name)
+        ? [`${group.length} routes are called ${name}: give each a name of its own.`]
+        : [],
+    ),
+    ...tied.map(
+      ([a, b]) =>
+        `Routes ${a.name} and ${b.name} can match one record with equally many conditions: ` +
+        'add a route with the conditions of both, or make one of them narrower.',
+    ),
+  ]
+}
+
+function matchProblems({ name, match }: Route): string[] {
+  const problems: string[] = []
+  if (name === '') problems.push(`A route of topic ${matchTopicName(match)} has an empty name.`)
+  if (match.value !== undefined && typeof match.topic !== 'string' && match.topic.format !== 'json') {
+    problems.push(
+      `Route ${name}: conditions on the value need a JSON topic, and ${match.topic.name} is ${match.topic.format}.`,
+    )
+  }
+  for (const [path, expected] of Object.entries(match.value ?? {})) {
+    if (expected !== null && !['string', 'number', 'boolean'].includes(typeof expected)) {
+      problems.push(`Route ${name}: value.${path} is compared with a string, number, boolean or null only.`)
+    }
+  }
+  for (const [key, expected] of Object.entries(match.headers ?? {})) {
+    if (typeof expected !== 'string') problems.push(`Route ${name}: header ${key} is compared with a string only.`)
+  }
+  if (match.key !== undefined && match.key !== null && typeof match.key !== 'string') {
+    problems.push(`Route ${name}: the key is compared with a string or null only.`)
+  }
+  return problems
+}
+
+function retryProblems(where: string, retry: RetryOptions): string[] {
+  const initialMs = retry.initialMs ?? 0
+  return [
+    ...rangeProblems(`${where}.maxAttempts`, retry.maxAttempts, 1, 100, true),
+    ...rangeProblems(`${where}.maxAgeMs`, retry.maxAgeMs ?? undefined, 1, Number.MAX_SAFE_INTEGER, true),
+    ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_BACKOFF_MS, true),
+    ...rangeProblems(`${where}.maxMs`, retry.maxMs, initialMs, MAX_BACKOFF_MS, true),
+    ...rangeProblems(`${where}.factor`, retry.factor, 1, 100, false),
+  ]
+}
+
+function timeoutProblems(where: string, timeoutMs: number | undefined): string[] {
+  return rangeProblems(where, timeoutMs, 1, MAX_ATTEMPT_TIMEOUT_MS, true)
+}
+
+function rangeProblems(
+  where: string,
+  value: number | undefined,
+  min: number,
+  max: number,
+  wholeOnly: boolean,
+): string[] {
+  if (value === undefined) return []
+  const isLegal = wholeOnly ? Number.isSafeInteger(value) : Number.isFinite(value)
+  if (isLegal && value >= min && value <= max) return []
+  return [`${where} is ${String(value)}: give ${wholeOnly ? 'an integer' : 'a number'} from ${min} to ${max}.`]
+}

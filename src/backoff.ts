@@ -1,0 +1,28 @@
+/** How long to wait before trying again: exponential with full jitter (a uniformly random part of a growing ceiling). */
+import type { Random } from './random.ts'
+
+export interface BackoffOptions {
+  /** Ceiling of the first wait, milliseconds. @default 100, legal 0 to 86400000 */
+  readonly initialMs?: number
+  /** The ceiling never grows beyond this, milliseconds. @default 1000, legal `initialMs` to 86400000 */
+  readonly maxMs?: number
+  /** How much the ceiling grows each time. @default 2, legal 1 to 100 */
+  readonly factor?: number
+}
+
+export type Backoff = Required<BackoffOptions>
+
+export const backoffDefaults: Backoff = Object.freeze({ initialMs: 100, maxMs: 1_000, factor: 2 })
+
+/** The longest wait before retry number `retry` (1 is the first), milliseconds. Never falls as `retry` grows. */
+export function backoffCeilingMs(backoff: Backoff, retry: number): number {
+  return Math.min(backoff.maxMs, backoff.initialMs * backoff.factor ** (retry - 1))
+}
+
+/**
+ * The wait before retry number `retry` (1 is the first), milliseconds: 0 up to the ceiling, and never less than
+ * `atLeastMs`, which is what the other side asked for.
+ */
+export function backoffMs(backoff: Backoff, retry: number, random: Random, atLeastMs = 0): number {
+  return Math.max(atLeastMs, Math.floor(random() * backoffCeilingMs(backoff, retry)))
+}

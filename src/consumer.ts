@@ -1,0 +1,79 @@
+/**
+ * The consumer: reads what its app's group has not handled yet, hands each record to its route, and commits. One
+ * `run` is one invocation of a scheduled function; nothing is kept between runs but committed offsets.
+ *
+ * Delivery is at least once. A committed offset never passes a record that is neither handled nor durable as a dead
+ * letter; a run that dies at any point loses nothing, and what it had not committed comes again.
+ */
+import type { App } from './app.ts'
+import type { Broker } from './broker.ts'
+import type { Clock } from './clock.ts'
+import type { BudgetOptions } from './consumer/budget.ts'
+import type { RunReport } from './consumer/report.ts'
+import type { DeadLetterStore } from './dead-letter.ts'
+import { ConfigError } from './errors.ts'
+import type { Log } from './logger.ts'
+import type { Random } from './random.ts'
+
+export interface ConsumerOptions {
+  readonly broker: Broker
+  /** Where records go that cannot be handled. */
+  readonly deadLetters: DeadLetterStore
+  /** Names this consumer within its group (group.instance.id). Runs of one instance exclude each other. */
+  readonly groupInstanceId: string
+  /**
+   * Partitions whose records may be handled at the same time; within a partition it is always one record after the
+   * other. @default 4, which leaves room for the run's own calls within the six connections of a Worker; legal 1 to 1000
+   */
+  readonly concurrency?: number
+  /** Most records in one poll (max.poll.records). At most twice as many wait in memory. @default 500, legal 1 to 100000 */
+  readonly maxPollRecords?: number
+  /** Most bytes in one poll (fetch.max.bytes). At most twice as many wait in memory. @default 4194304, legal 1 to 1073741824 */
+  readonly maxPollBytes?: number
+  /** Longest wait of one poll, milliseconds (fetch.max.wait.ms). @default 20000, legal 0 to `claimTtlMs` / 3 */
+  readonly maxPollWaitMs?: number
+  /** How long the instance stays claimed after a run that died, milliseconds. @default 60000, legal 1000 to 900000 */
+  readonly claimTtlMs?: number
+  /** Longest time without a commit while records are being handled, milliseconds. @default 5000, legal 0 to 60000 */
+  readonly commitIntervalMs?: number
+  /** How long a call to the broker or the dead-letter store may take, milliseconds. @default 10000, legal 1 to 300000 */
+  readonly callTimeoutMs?: number
+  readonly clock?: Clock
+  readonly random?: Random
+  /** Takes a line for each record and each run. @default none */
+  readonly log?: Log
+}
+
+export interface RunOptions {
+  /** Names this run. Unique: two runs with one id would share a claim. 1 to 128 visible ASCII characters. */
+  readonly runId: string
+  /** When the platform ends the invocation, milliseconds since the epoch. The same as `budget.untilMs`. */
+  readonly deadlineMs?: number
+  readonly budget?: BudgetOptions
+  /** Aborted: the run takes no more work, gives running handlers half of the margin, commits, and returns. */
+  readonly signal?: AbortSignal
+  /** Ends the run as soon as there is nothing more to read, instead of waiting for new records. @default false */
+  readonly stopWhenEmpty?: boolean
+}
+
+/** Runs an app. */
+export interface Consumer {
+  /**
+   * Reads, handles and commits until the budget is spent, and says what it did. Failures of the broker, the dead-letter
+   * store and handlers are in the report, never thrown.
+   * @throws {ConfigError} INVALID_CONFIG for a budget outside its range.
+   */
+  run(options: RunOptions): Promise<RunReport>
+}
+
+/**
+ * Makes a consumer of an app.
+ * @throws {ConfigError} INVALID_CONFIG for an option outside its range, or a broker without claims.
+ */
+export function createConsumer(_app: App, _options: ConsumerOptions): Consumer {
+  return {
+    run() {
+      return Promise.reject(new ConfigError('The consumer run has not landed yet.'))
+    },
+  }
+}

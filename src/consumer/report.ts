@@ -1,0 +1,73 @@
+/** What a run tells its caller when it ends. */
+import type { DeadLetterReason } from '../dead-letter.ts'
+import type { Offset, TopicPartition, TopicPartitionOffset } from '../record.ts'
+
+/**
+ * Why a run ended.
+ * - `deadline`: its time was spent, which is how a run ends when all is well
+ * - `drained`: it was told to stop when there is nothing more to read, and there was nothing
+ * - `records`, `calls`: that budget was spent
+ * - `aborted`: its signal was aborted
+ * - `stopped`: every partition it holds is stopped
+ * - `claim-held`: another run works on this instance; nothing was read
+ * - `claim-lost`: another run took the instance over; what was not committed comes again there
+ * - `broker-error`: the broker refused a call in a way that waiting does not cure; see `cause`
+ */
+export type RunEnd =
+  | 'deadline'
+  | 'drained'
+  | 'records'
+  | 'calls'
+  | 'aborted'
+  | 'stopped'
+  | 'claim-held'
+  | 'claim-lost'
+  | 'broker-error'
+
+/** What went wrong, as data. */
+export interface RunCause {
+  readonly name: string
+  readonly message: string
+  readonly code?: string
+}
+
+/** A partition that got no further: `offset` is the record that could neither be handled nor dead-lettered. */
+export interface StoppedPartition extends TopicPartition {
+  readonly offset: Offset
+  readonly cause: RunCause
+}
+
+/**
+ * `polled` is the sum of `handled`, `skipped`, the counts in `deadLettered`, and `unfinished`: every record that was
+ * read is in exactly one of them.
+ */
+export interface RunReport {
+  readonly runId: string
+  readonly groupId: string
+  readonly groupInstanceId: string
+  readonly ended: RunEnd
+  /** Records that were read. */
+  readonly polled: number
+  /** Records whose handler returned or resolved. */
+  readonly handled: number
+  /** Records without a route, passed over by `otherwise('skip')`. */
+  readonly skipped: number
+  /** Attempts beyond the first. */
+  readonly retried: number
+  /** Records that became dead letters, by reason; reasons without any are absent. */
+  readonly deadLettered: Readonly<Partial<Record<DeadLetterReason, number>>>
+  /** Records that were read and left as they are: they come again in the next run. */
+  readonly unfinished: number
+  /** The newest offset that this run committed, for each partition. */
+  readonly committed: readonly TopicPartitionOffset[]
+  /** Offsets of handled records that could not be committed: the records before them come again. */
+  readonly uncommitted: readonly TopicPartitionOffset[]
+  readonly stopped: readonly StoppedPartition[]
+  /** With `claim-held`: when another try is worth it. */
+  readonly retryAfterMs?: number
+  /** With `broker-error`, and with `deadline` where the broker was failing to the end. */
+  readonly cause?: RunCause
+  /** Calls to the broker and the dead-letter store, failed ones included. */
+  readonly calls: number
+  readonly durationMs: number
+}

@@ -1,0 +1,155 @@
+/**
+ * Routes: which handler gets which record, by topic, key, headers and fields of the value. The route with the most
+ * conditions wins. `createRouter()` collects routes; `defineApp` has them checked and compiled (`route-table.ts`).
+ */
+import type { BackoffOptions } from './backoff.ts'
+import type { LogValue } from './logger.ts'
+import type { ConsumerRecord, TimestampMs } from './record.ts'
+import type { Topic } from './topic.ts'
+
+/** What a handler is told besides the record. */
+export interface HandlerContext {
+  /** Aborted when the attempt is given up: its time is over, the run ends, or the partition moved away. */
+  readonly signal: AbortSignal
+  /** 1 on the first attempt in this run. */
+  readonly attempt: number
+  readonly groupId: string
+  /** The name of the route that chose this handler. */
+  readonly route: string
+  /** When the attempt will be given up. */
+  readonly deadlineMs: TimestampMs
+  /** Writes a log line with the record's coordinates. */
+  log(message: string, fields?: Readonly<Record<string, LogValue>>): void
+}
+
+/**
+ * Handles one record. Returning or resolving means: handled, whatever the value. Throwing or rejecting means that the
+ * retry policy decides; `reject(reason)` means: never try again.
+ */
+export type Handler<V = Uint8Array | null> = (record: ConsumerRecord<V>, context: HandlerContext) => unknown
+
+/** A value that a condition on the record's value can ask for. */
+export type FieldValue = string | number | boolean | null
+
+/** Which records a route takes. All conditions must hold. */
+export interface RouteMatch {
+  /** A defined topic: the handler gets the parsed, checked value. A name: it gets the bytes. */
+  readonly topic: Topic | string
+  /** The record's key, as UTF-8 text; null for records without a key. */
+  readonly key?: string | null
+  /** Header values by header key, as UTF-8 text. Of several headers with one key the last counts. */
+  readonly headers?: Readonly<Record<string, string>>
+  /**
+   * Fields of the value (which must be JSON) by path: names and array indexes joined by dots, `'issue.labels.0'`.
+   * Read before the schema is asked. A dot that belongs to a name is written `\\.`.
+   */
+  readonly value?: Readonly<Record<string, FieldValue>>
+}
+
+/** What the handler of a match gets as the record's value. */
+export type MatchedValue<M> =
+  M extends Topic<infer _Input, infer Output>
+    ? Output
+    : M extends { readonly topic: Topic<infer _Input, infer Output> }
+      ? Output
+      : Uint8Array | null
+
+/** When and how often a failed record is tried again within a run. */
+export interface RetryOptions extends BackoffOptions {
+  /** Attempts in all; 1 means no retry. @default 3, legal 1 to 100 */
+  readonly maxAttempts?: number
+  /** A failed record whose timestamp is older than this is not tried again, milliseconds; null: no limit. @default null */
+  readonly maxAgeMs?: number | null
+}
+
+export interface RouteOptions {
+  /** Names the route in logs, reports and dead letters. @default its conditions, for example `orders key=eu` */
+  readonly name?: string
+  /** How long one attempt may take, milliseconds. @default the app's `attemptTimeoutMs`, legal 1 to 900000 */
+  readonly attemptTimeoutMs?: number
+  /** Overrides the app's policy, field by field. */
+  readonly retry?: RetryOptions
+}
+
+/**
+ * What happens to a record that no route takes: it becomes a dead letter (`unroutable`), is passed over and counted as
+ * skipped, stops its partition until a run whose router takes it, or goes to a handler, which gets its bytes.
+ */
+export type Otherwise = 'dead-letter' | 'skip' | 'stop' | Handler
+
+/** A route as it was given. */
+export interface Route {
+  readonly name: string
+  readonly match: RouteMatch
+  readonly handler: Handler<never>
+  readonly options: RouteOptions
+}
+
+/** Collects routes. Every method returns the router itself. */
+export interface Router {
+  /** Adds a route. The handler's record is typed by the topic. */
+  on<const M extends Topic | RouteMatch>(match: M, handler: Handler<MatchedValue<M>>, options?: RouteOptions): Router
+  /** Says what happens to records that no route takes. @default 'dead-letter' */
+  otherwise(policy: Otherwise): Router
+  readonly routes: readonly Route[]
+  readonly fallback: Otherwise
+}
+
+/** What `reject` throws: the record can never be handled, so it becomes a dead letter (`rejected`) without a retry. */
+export class RejectError extends Error {
+  override readonly name = 'RejectError' as const
+}
+
+/**
+ * For handlers: says that this record can never be handled. It becomes a dead letter with reason `rejected` at once.
+ * @throws {RejectError} always.
+ */
+export function reject(reason: string, options?: { readonly cause?: unknown }): never {
+  throw new RejectError(reason, options)
+}
+
+/** Makes an empty router. */
+export function createRouter(): Router {
+  const routes: Route[] = []
+  let fallback: Otherwise = 'dead-letter'
+  const router: Router = {
+    on(match, handler, options = {}) {
+      if (typeof handler !== 'function')
+        throw new TypeError('A route needs a handler: a function of record and context.')
+      const full = routeMatchOf(match)
+      routes.push({ name: options.name ?? matchName(full), match: full, handler, options })
+      return router
+    },
+    otherwise(policy) {
+      if (typeof policy !== 'function' && policy !== 'dead-letter' && policy !== 'skip' && policy !== 'stop') {
+        throw new TypeError("otherwise takes 'dead-letter', 'skip', 'stop' or a handler.")
+      }
+      fallback = policy
+      return router
+    },
+    routes,
+    get fallback() {
+      return fallback
+    },
+  }
+  return router
+}
+
+/** The name of the topic of a match. */
+export function matchTopicName(match: RouteMatch): string {
+  return typeof match.topic === 'string' ? match.topic : match.topic.name
+}
+
+/** A defined topic alone is a match too. */
+function routeMatchOf(match: Topic | RouteMatch): RouteMatch {
+  return 'topic' in match ? match : { topic: match }
+}
+
+/** What a route without a name is called. Stable as long as its conditions are. */
+function matchName(match: RouteMatch): string {
+  const parts = [matchTopicName(match)]
+  if (match.key !== undefined) parts.push(`key=${match.key ?? 'null'}`)
+  for (const [key, value] of Object.entries(match.headers ?? {})) parts.push(`header.${key}=${value}`)
+  for (const [path, value] of Object.entries(match.value ?? {})) parts.push(`value.${path}=${String(value)}`)
+  return parts.join(' ')
+}
