@@ -62,7 +62,7 @@ export function defineApp(options: AppOptions): App {
   const { groupId, topics = [], router = createRouter(), topicNames = DEFAULT_TOPIC_NAMES } = options
   const listed = [...topics, ...router.routes.map(({ match }) => match.topic)]
   const subscription = [...new Set(listed.map((topic) => (typeof topic === 'string' ? topic : topic.name)))].sort()
-  const defined = listed.filter((topic) => typeof topic !== 'string')
+  const defined = listed.filter((topic) => typeof topic !== 'string').map((topic) => topic.narrows ?? topic)
   const problems = [
     ...groupIdProblems(groupId),
     ...subscription.flatMap((name) => nameProblems(name, topicNames)),

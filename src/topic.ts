@@ -33,6 +33,8 @@ export interface Topic<Input = unknown, Output = Input> {
   readonly maxRecordBytes: number
   /** Absent where any value of the format will do. */
   readonly schema: StandardSchema | undefined
+  /** The topic that this one is a narrower view of. Made by `narrowTopic`. */
+  readonly narrows?: Topic
   /** Exists for the compiler alone. */
   readonly '~types'?: { readonly input: Input; readonly output: Output }
 }
@@ -95,6 +97,21 @@ export function defineTopic<const S extends TopicSchema, const O extends TopicOp
     maxRecordBytes,
     schema: typeof schema === 'string' ? undefined : schema,
   }
+}
+
+/**
+ * The same topic seen through a narrower schema, for one route: a topic may hold records of several kinds that a header or
+ * a key tells apart. A producer's values are still checked by the topic itself.
+ *
+ * @example
+ * const issues = narrowTopic(github, z.object({ action: z.string(), issue: Issue }))
+ * router.on({ topic: issues, headers: { 'x-github-event': 'issues' } }, onIssue)
+ */
+export function narrowTopic<const S extends StandardSchema>(
+  topic: Topic,
+  schema: S,
+): Topic<SchemaInput<S>, SchemaOutput<S>> {
+  return { ...topic, schema, narrows: topic.narrows ?? topic }
 }
 
 /** What is wrong with a topic's name by Kafka's rule, or undefined. */
