@@ -225,11 +225,12 @@ const settings = {
     description:
       'The group instance that the scheduled function consumes as. Two deployments that share the work need one each.',
   }),
-  KEDGE_DEAD_LETTERS: setting(text.default('topic:dead_letters'), {
+  KEDGE_DEAD_LETTERS: setting(text.default('topic:'), {
     part: 'functions',
-    legal: "`topic:NAME`, or `sqs+https://...` followed by the queue's address (Lambda and Node)",
-    default: 'topic:dead_letters',
-    description: 'Where records go that cannot be handled.',
+    legal: "`topic:`, `topic:NAME`, or `sqs+https://...` followed by the queue's address (Lambda and Node)",
+    default: 'topic:',
+    description:
+      'Where records go that cannot be handled. `topic:` alone is a topic of the gateway for each source topic and group, made where it is missing; with a name, that topic.',
   }),
   KEDGE_RUN_MS: setting(wholeNumber(1000, MAX_RUN_MS).optional(), {
     part: 'functions',
