@@ -24,6 +24,13 @@ export const ownErrors = {
   },
   BAD_RESPONSE: { retriable: false, description: 'The other side answered with something that is not its protocol.' },
   INVALID_CONFIG: { retriable: false, description: 'A setting is missing, unknown, or outside its range.' },
+  UNKNOWN_ROUTE: { retriable: false, description: 'The gateway has no such path.' },
+  METHOD_NOT_ALLOWED: { retriable: false, description: 'The path exists, but not for this method.' },
+  UNSUPPORTED_MEDIA_TYPE: {
+    retriable: false,
+    description: 'The body is compressed or otherwise encoded in a way the gateway does not read.',
+  },
+  SLOW_REQUEST: { retriable: true, description: 'The request did not arrive whole in the time the server allows.' },
   UNAUTHENTICATED: { retriable: false, description: 'No credentials, or credentials that cannot be read.' },
   NO_COMMITTED_OFFSET: {
     retriable: false,
