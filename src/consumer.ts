@@ -6,13 +6,18 @@
  * letter; a run that dies at any point loses nothing, and what it had not committed comes again.
  */
 import type { App } from './app.ts'
+import { DEFAULT_CLAIM_TTL_MS } from './broker.ts'
 import type { Broker } from './broker.ts'
+import { systemClock } from './clock.ts'
 import type { Clock } from './clock.ts'
+import { budgetOf } from './consumer/budget.ts'
 import type { BudgetOptions } from './consumer/budget.ts'
 import type { RunReport } from './consumer/report.ts'
+import { Run } from './consumer/run.ts'
 import type { DeadLetterStore } from './dead-letter.ts'
 import { ConfigError } from './errors.ts'
 import type { Log } from './logger.ts'
+import { systemRandom } from './random.ts'
 import type { Random } from './random.ts'
 
 export interface ConsumerOptions {
@@ -30,7 +35,7 @@ export interface ConsumerOptions {
   readonly maxPollRecords?: number
   /** Most bytes in one poll (fetch.max.bytes). At most twice as many wait in memory. @default 4194304, legal 1 to 1073741824 */
   readonly maxPollBytes?: number
-  /** Longest wait of one poll, milliseconds (fetch.max.wait.ms). @default 20000, legal 0 to `claimTtlMs` / 3 */
+  /** Longest wait of one poll, milliseconds (fetch.max.wait.ms). @default 20000, legal 0 to 300000; never more than a third of `claimTtlMs` */
   readonly maxPollWaitMs?: number
   /** How long the instance stays claimed after a run that died, milliseconds. @default 60000, legal 1000 to 900000 */
   readonly claimTtlMs?: number
@@ -66,14 +71,70 @@ export interface Consumer {
   run(options: RunOptions): Promise<RunReport>
 }
 
+const consumerDefaults = Object.freeze({
+  concurrency: 4,
+  maxPollRecords: 500,
+  maxPollBytes: 4_194_304,
+  maxPollWaitMs: 20_000,
+  claimTtlMs: DEFAULT_CLAIM_TTL_MS,
+  commitIntervalMs: 5_000,
+  callTimeoutMs: 10_000,
+})
+
+/** The legal range of each number among the options. */
+const ranges: readonly (readonly [keyof typeof consumerDefaults, number, number])[] = [
+  ['concurrency', 1, 1_000],
+  ['maxPollRecords', 1, 100_000],
+  ['maxPollBytes', 1, 1_073_741_824],
+  ['maxPollWaitMs', 0, 300_000],
+  ['claimTtlMs', 1_000, 900_000],
+  ['commitIntervalMs', 0, 60_000],
+  ['callTimeoutMs', 1, 300_000],
+]
+
 /**
  * Makes a consumer of an app.
- * @throws {ConfigError} INVALID_CONFIG for an option outside its range, or a broker without claims.
+ * @throws {ConfigError} INVALID_CONFIG listing every option outside its range, or for a broker without claims.
  */
-export function createConsumer(_app: App, _options: ConsumerOptions): Consumer {
+export function createConsumer(app: App, options: ConsumerOptions): Consumer {
+  const numbers = numbersOf(options)
+  const problems = problemsOf(options, numbers)
+  if (problems.length > 0) throw new ConfigError(`Cannot make the consumer: ${problems.join(' ')}`)
+  const { broker, deadLetters, log, clock = systemClock, random = systemRandom } = options
+  const group = { groupId: app.groupId, groupInstanceId: options.groupInstanceId }
+  const maxPollWaitMs = Math.min(numbers.maxPollWaitMs, numbers.claimTtlMs / 3)
+  const settings = { ...numbers, maxPollWaitMs, app, broker, deadLetters, group, clock, random, log }
   return {
-    run() {
-      return Promise.reject(new ConfigError('The consumer run has not landed yet.'))
+    async run({ runId, deadlineMs, budget = {}, signal, stopWhenEmpty = false }) {
+      if (!/^[\x21-\x7e]{1,128}$/.test(runId)) {
+        throw new ConfigError('Cannot run: runId: give 1 to 128 visible ASCII characters.')
+      }
+      const untilMs = deadlineMs ?? budget.untilMs
+      const resolved = budgetOf({ ...budget, ...(untilMs === undefined ? {} : { untilMs }) }, clock)
+      return new Run({ ...settings, runId, budget: resolved, signal, stopWhenEmpty }).execute()
     },
   }
+}
+
+type Numbers = Record<keyof typeof consumerDefaults, number>
+
+function numbersOf(options: ConsumerOptions): Numbers {
+  const numbers: Numbers = { ...consumerDefaults }
+  for (const [name] of ranges) numbers[name] = options[name] ?? consumerDefaults[name]
+  return numbers
+}
+
+function problemsOf(options: ConsumerOptions, numbers: Numbers): string[] {
+  const problems = ranges.flatMap(([name, min, max]) => {
+    const value = numbers[name]
+    if (Number.isInteger(value) && value >= min && value <= max) return []
+    return [`${name} is ${value}: give an integer from ${min} to ${max}.`]
+  })
+  if (!/^[^\p{Cc}]{1,255}$/u.test(options.groupInstanceId)) {
+    problems.push('groupInstanceId: give 1 to 255 characters, none of them a control character.')
+  }
+  if (!options.broker.features.claims) {
+    problems.push('The broker has no claims, without which overlapping runs would work on the same records.')
+  }
+  return problems
 }

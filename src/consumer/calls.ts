@@ -1,0 +1,42 @@
+/** Calls to the broker and the dead-letter store: each counted, each with a time limit, none thrown away unseen. */
+import type { Call } from '../broker.ts'
+import type { Clock } from '../clock.ts'
+import type { Budget } from './budget.ts'
+
+/** Kept for the end of a run: the last commit, one repetition of it, and the release. */
+const RESERVED_CALLS = 3
+
+export class Calls {
+  readonly #clock: Clock
+  readonly #budget: Budget
+  readonly #timeoutMs: number
+  #made = 0
+
+  constructor(clock: Clock, budget: Budget, timeoutMs: number) {
+    this.#clock = clock
+    this.#budget = budget
+    this.#timeoutMs = timeoutMs
+  }
+
+  get made(): number {
+    return this.#made
+  }
+
+  /** Whether a call may be made that is not one of those kept for the end. */
+  get mayMake(): boolean {
+    return this.#made < this.#budget.maxCalls - RESERVED_CALLS
+  }
+
+  /** How many calls are left, those kept for the end included. */
+  get left(): number {
+    return this.#budget.maxCalls - this.#made
+  }
+
+  /** Makes a call that ends, one way or the other, before the run must have returned. */
+  make<T>(run: (call: Call) => Promise<T>, limits: { signal?: AbortSignal; waitMs?: number } = {}): Promise<T> {
+    this.#made += 1
+    const left = this.#budget.deadline - this.#clock.monotonic()
+    const timeoutMs = Math.max(1, Math.min(this.#timeoutMs + (limits.waitMs ?? 0), left))
+    return run(limits.signal === undefined ? { timeoutMs } : { timeoutMs, signal: limits.signal })
+  }
+}

@@ -1,0 +1,89 @@
+/** Keeps a run's claim alive while no poll or commit does so, as during a long handler. */
+import { backoffMs } from '../backoff.ts'
+import type { Backoff } from '../backoff.ts'
+import type { Broker, GroupInstance } from '../broker.ts'
+import type { Clock } from '../clock.ts'
+import { KedgeError } from '../errors.ts'
+import type { Random } from '../random.ts'
+import type { Calls } from './calls.ts'
+
+export interface ClaimScope {
+  readonly broker: Broker
+  readonly group: GroupInstance
+  readonly runId: string
+  readonly claimTtlMs: number
+  readonly clock: Clock
+  readonly random: Random
+  readonly calls: Calls
+  /** Aborted when the claim is not needed any more. */
+  readonly ending: AbortSignal
+  readonly backoff: Backoff
+  /** Another run has the claim. */
+  readonly onClaimLost: (error: KedgeError) => void
+}
+
+export class Claim {
+  readonly #scope: ClaimScope
+  /** The beginning of the newest call that renewed the claim, or undefined. */
+  #contactAt: number | undefined
+  #cancelTimer: (() => void) | undefined
+  #failures = 0
+
+  constructor(scope: ClaimScope) {
+    this.#scope = scope
+  }
+
+  /** Whether the run has had the claim. */
+  get wasHeld(): boolean {
+    return this.#contactAt !== undefined
+  }
+
+  /** A call that renews the claim was answered; it began at this monotonic time. */
+  renewed(startedAt: number): void {
+    this.#contactAt = Math.max(this.#contactAt ?? startedAt, startedAt)
+    if (this.#cancelTimer === undefined) this.#arm(this.#dueAt())
+  }
+
+  close(): void {
+    this.#cancelTimer?.()
+  }
+
+  /** A third of the claim's life after its last renewal: two more tries fit before it lapses. */
+  #dueAt(): number {
+    return (this.#contactAt ?? 0) + this.#scope.claimTtlMs / 3
+  }
+
+  #arm(dueAt: number): void {
+    const { clock, ending } = this.#scope
+    if (ending.aborted) return
+    this.#cancelTimer = clock.after(Math.max(0, dueAt - clock.monotonic()), () => void this.#onTimer())
+  }
+
+  async #onTimer(): Promise<void> {
+    const { clock, random, calls, claimTtlMs, backoff } = this.#scope
+    const now = clock.monotonic()
+    if (now < this.#dueAt()) return this.#arm(this.#dueAt())
+    if (!calls.mayMake) return this.#arm(now + claimTtlMs / 3)
+    if (await this.#renew(now)) return this.#arm(this.#dueAt())
+    return this.#arm(clock.monotonic() + backoffMs(backoff, this.#failures, random))
+  }
+
+  async #renew(now: number): Promise<boolean> {
+    const { broker, group, runId, claimTtlMs, calls, ending, onClaimLost } = this.#scope
+    try {
+      await calls.make((call) => broker.claim(group, { runId, claimTtlMs }, call), { signal: ending })
+      this.#failures = 0
+      this.#contactAt = Math.max(this.#contactAt ?? now, now)
+      return true
+    } catch (error) {
+      this.#failures += 1
+      if (isClaimLost(error)) onClaimLost(error)
+      return false
+    }
+  }
+}
+
+/** Whether an error says that another run has the instance. */
+export function isClaimLost(error: unknown): error is KedgeError {
+  return error instanceof KedgeError && (error.code === 'CLAIM_LOST' || error.code === 'CLAIM_HELD')
+}

@@ -1,0 +1,168 @@
+/**
+ * Commits what lanes have behind them, one commit at a time. An offset is committed only when everything before it is
+ * handled or durable as a dead letter; a refusal tells which partitions are not the run's any more.
+ */
+import type { App } from '../app.ts'
+import { backoffMs } from '../backoff.ts'
+import type { Backoff } from '../backoff.ts'
+import type { Broker, GroupInstance } from '../broker.ts'
+import type { Clock } from '../clock.ts'
+import { KedgeError } from '../errors.ts'
+import type { Random } from '../random.ts'
+import type { Calls } from './calls.ts'
+import { isClaimLost } from './claim.ts'
+import type { Lane, Lanes } from './lanes.ts'
+
+/** What the committer needs of its run. */
+export interface CommitScope {
+  readonly app: App
+  readonly broker: Broker
+  readonly group: GroupInstance
+  readonly runId: string
+  readonly clock: Clock
+  readonly random: Random
+  readonly calls: Calls
+  readonly lanes: Lanes
+  /** Progress is committed when so many records were handled since the last commit ... */
+  readonly everyRecords: number
+  /** ... or so much time has passed, milliseconds. */
+  readonly everyMs: number
+  readonly backoff: Backoff
+  /** The claim was renewed by a call that began at this monotonic time. */
+  readonly onContact: (startedAt: number) => void
+  /** Another run has the claim. */
+  readonly onClaimLost: (error: KedgeError) => void
+  /** A partition's progress can never be committed by this run. */
+  readonly onRefused: (lane: Lane, error: unknown) => void
+}
+
+export class Committer {
+  readonly #scope: CommitScope
+  #sinceCommit = 0
+  #failures = 0
+  #running: Promise<void> | undefined
+  #cancelTimer: (() => void) | undefined
+  #lastError: unknown
+  #isClosed = false
+
+  constructor(scope: CommitScope) {
+    this.#scope = scope
+  }
+
+  /** Why the newest commit failed, or undefined where it did not. */
+  get lastError(): unknown {
+    return this.#lastError
+  }
+
+  /** A record was settled. Cheap: called for every record. */
+  note(): void {
+    this.#sinceCommit += 1
+    if (this.#sinceCommit >= this.#scope.everyRecords) this.#start()
+    else this.#arm(this.#scope.everyMs)
+  }
+
+  /** Nothing waits to be handled: commits what there is. */
+  idle(): void {
+    if (this.#sinceCommit > 0 && this.#failures === 0) this.#start()
+  }
+
+  /** Commits everything that is left, trying again until `until` (monotonic) or the calls are spent. Never rejects. */
+  async finish(until: number): Promise<void> {
+    this.#cancelTimer?.()
+    await this.#running
+    const { clock, random, calls, lanes, backoff } = this.#scope
+    for (let tries = 1; lanes.all.some((lane) => lane.isCommittable) && calls.left > 1; tries++) {
+      if (this.#isClosed || clock.monotonic() >= until) return
+      await this.#commit()
+      if (this.#lastError === undefined) continue
+      const waitMs = backoffMs(backoff, tries, random)
+      if (clock.monotonic() + waitMs >= until) return
+      await new Promise<void>((resolve) => void clock.after(waitMs, resolve))
+    }
+  }
+
+  /** Commits nothing any more. */
+  close(): void {
+    this.#isClosed = true
+    this.#cancelTimer?.()
+  }
+
+  #onTimer(): void {
+    this.#cancelTimer = undefined
+    this.#start()
+  }
+
+  #start(): void {
+    if (this.#running !== undefined || this.#isClosed || !this.#scope.calls.mayMake) return
+    this.#cancelTimer?.()
+    this.#cancelTimer = undefined
+    const { backoff, random } = this.#scope
+    this.#running = this.#commit().finally(() => {
+      this.#running = undefined
+      if (this.#isClosed) return
+      if (this.#failures > 0) this.#arm(backoffMs(backoff, this.#failures, random))
+      else if (this.#sinceCommit > 0) this.#arm(this.#scope.everyMs)
+    })
+  }
+
+  /** Sees to a commit after so long at the latest. */
+  #arm(delayMs: number): void {
+    this.#cancelTimer ??= this.#scope.clock.after(delayMs, () => this.#onTimer())
+  }
+
+  /** One round over all lanes: one call, or one for each generation in which they began. */
+  async #commit(): Promise<void> {
+    this.#sinceCommit = 0
+    this.#lastError = undefined
+    const pending = this.#scope.lanes.all.filter((lane) => lane.isCommittable)
+    for (const [generationId, lanes] of Map.groupBy(pending, (lane) => lane.generationId)) {
+      if (!(await this.#commitLanes(lanes, generationId))) break
+    }
+    this.#failures = this.#lastError === undefined ? 0 : this.#failures + 1
+  }
+
+  /** Commits lanes of one generation. Says whether going on with others makes sense. */
+  async #commitLanes(lanes: readonly Lane[], generationId: number): Promise<boolean> {
+    const { broker, group, runId, clock, calls, onContact, onClaimLost, onRefused } = this.#scope
+    const offsets = lanes.map(({ topic, partition, next }) => ({ topic, partition, offset: next }))
+    const startedAt = clock.monotonic()
+    const known = this.#scope.lanes.generationId ?? generationId
+    try {
+      await calls.make((call) => broker.commit(group, offsets, { runId, generationId }, call))
+    } catch (error) {
+      if (isClaimLost(error)) {
+        this.close()
+        onClaimLost(error)
+        return false
+      }
+      if (mayCureItself(error)) {
+        this.#lastError = error
+        return false
+      }
+      const [only, ...others] = lanes
+      if (only !== undefined && others.length === 0) {
+        only.isRefused = true
+        onRefused(only, error)
+        return true
+      }
+      // One refused entry refuses all: find out which by asking for each alone.
+      for (const lane of lanes) {
+        if (calls.left <= 1 || !(await this.#commitLanes([lane], generationId))) return false
+      }
+      return true
+    }
+    onContact(startedAt)
+    for (const [index, lane] of lanes.entries()) {
+      lane.committedTo = offsets[index]?.offset ?? lane.committedTo
+      lane.hasCommitted = true
+      // Held without a break from then until now, and so also since every generation in between.
+      lane.generationId = Math.max(generationId, known)
+    }
+    return true
+  }
+}
+
+/** Kafka calls an unknown topic retriable, for it may be new; one from which records came was deleted. */
+function mayCureItself(error: unknown): boolean {
+  return error instanceof KedgeError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION'
+}

@@ -1,0 +1,288 @@
+/**
+ * What becomes of one record: its route's handler is called as often as the retry policy and the run allow; then it is
+ * a dead letter; and where that cannot be stored, its partition stops.
+ */
+import type { App, RetryPolicy } from '../app.ts'
+import { retryPolicy } from '../app.ts'
+import { backoffMs } from '../backoff.ts'
+import type { Backoff } from '../backoff.ts'
+import type { Clock } from '../clock.ts'
+import { sleep } from '../clock.ts'
+import { deadLetterId } from '../dead-letter.ts'
+import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../dead-letter.ts'
+import { HandlerError, KedgeError, RecordError } from '../errors.ts'
+import type { Log } from '../logger.ts'
+import type { Random } from '../random.ts'
+import type { ConsumerRecord } from '../record.ts'
+import { unread } from '../route-table.ts'
+import type { Matched } from '../route-table.ts'
+import { RejectError } from '../router.ts'
+import type { Handler } from '../router.ts'
+import { checkValue, readValue } from '../topic.ts'
+import { Attempt } from './attempt.ts'
+import type { AttemptResult, AttemptScope } from './attempt.ts'
+import type { Budget } from './budget.ts'
+import type { Calls } from './calls.ts'
+import { deadLetterCauseOf, runCauseOf } from './cause.ts'
+import type { Lane } from './lanes.ts'
+import type { RunCause } from './report.ts'
+
+/** What became of a record. After `stopped` and `unfinished` its offset stays uncommitted. */
+export type Outcome =
+  | { readonly kind: 'handled' }
+  | { readonly kind: 'skipped' }
+  | { readonly kind: 'unfinished' }
+  | { readonly kind: 'dead-lettered'; readonly reason: DeadLetterReason }
+  | { readonly kind: 'stopped'; readonly cause: RunCause }
+
+/** What handling needs of its run. */
+export interface HandlingScope extends AttemptScope {
+  readonly app: App
+  readonly deadLetters: DeadLetterStore
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log | undefined
+  readonly budget: Budget
+  readonly calls: Calls
+  /** Aborted when nothing may wait any longer. */
+  readonly ending: AbortSignal
+  /** Counts an attempt beyond a record's first. */
+  countRetry(): void
+}
+
+/** A record with the handler that is to have it. */
+interface Work {
+  readonly lane: Lane
+  /** As it was read, for a dead letter. */
+  readonly record: ConsumerRecord
+  /** As the handler gets it. */
+  readonly typed: ConsumerRecord<unknown>
+  readonly handler: Handler<never>
+  readonly route: string
+  readonly retry: RetryPolicy
+  readonly timeoutMs: number
+  readonly startedAt: number
+}
+
+/** A route with its policy resolved, once a run. */
+interface Plan {
+  readonly retry: RetryPolicy
+  readonly timeoutMs: number
+}
+
+/** Marks what a schema that answers later refused, so that it is not taken for a failure of the handler. */
+class InvalidValue {
+  readonly error: unknown
+  constructor(error: unknown) {
+    this.error = error
+  }
+}
+
+const handled: Outcome = { kind: 'handled' }
+const skipped: Outcome = { kind: 'skipped' }
+const unfinished: Outcome = { kind: 'unfinished' }
+
+const OTHERWISE = 'otherwise'
+/** Tries to store one dead letter. More would spend the run on a store that is down. */
+const MAX_PUTS = 4
+const putBackoff: Backoff = { initialMs: 100, maxMs: 2_000, factor: 3 }
+/** The part of a run that one record may need; the rest is for finding it and getting to it. */
+const USABLE_PART = 0.9
+
+export class Handling {
+  readonly #scope: HandlingScope
+  readonly #plans = new Map<string, Plan>()
+  readonly #usableMs: number
+
+  constructor(scope: HandlingScope) {
+    this.#scope = scope
+    this.#usableMs = (scope.budget.handleUntil - scope.budget.startedAt) * USABLE_PART
+    for (const { name, options } of scope.app.routes) this.#plans.set(name, this.#planOf(options))
+  }
+
+  /** Handles a record, at once where its handler and schema answer at once. `now` is the present monotonic time. */
+  handle(lane: Lane, record: ConsumerRecord, now: number): Outcome | Promise<Outcome> {
+    const matched = this.#scope.app.table.find(record)
+    if (matched === undefined) return this.#otherwise(lane, record, now)
+    if (matched !== 'unreadable') return this.#routed(lane, record, matched, now)
+    const error = new RecordError(
+      `A record of ${record.topic} cannot be routed: its routes ask for fields of the value, which is not JSON.`,
+    )
+    return this.#deadLetter(record, 'invalid', error, 0, null)
+  }
+
+  #routed(lane: Lane, record: ConsumerRecord, { route, json }: Matched, now: number): Outcome | Promise<Outcome> {
+    const plan = this.#plans.get(route.name) ?? this.#planOf(route.options)
+    const work = { lane, record, typed: record, handler: route.handler, route: route.name, ...plan, startedAt: now }
+    const { topic } = route.match
+    if (typeof topic === 'string') return this.#attempt(work, 1, now)
+    try {
+      const value = checkValue(topic, json === unread || record.value === null ? readValue(topic, record.value) : json)
+      if (value instanceof Promise)
+        return this.#attempt({ ...work, handler: handlerAfter(value, route.handler) }, 1, now)
+      return this.#attempt({ ...work, typed: withValue(record, value) }, 1, now)
+    } catch (error) {
+      return this.#deadLetter(record, 'invalid', error, 0, route.name)
+    }
+  }
+
+  #otherwise(lane: Lane, record: ConsumerRecord, now: number): Outcome | Promise<Outcome> {
+    const { otherwise } = this.#scope.app
+    if (otherwise === 'skip') return skipped
+    if (typeof otherwise === 'function') {
+      const plan = this.#planOf({})
+      return this.#attempt(
+        { lane, record, typed: record, handler: otherwise, route: OTHERWISE, ...plan, startedAt: now },
+        1,
+        now,
+      )
+    }
+    const error = new RecordError(`No route takes a record of ${record.topic}: add a route or set otherwise.`)
+    if (otherwise === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
+    return this.#deadLetter(record, 'unroutable', error, 0, null)
+  }
+
+  #attempt(work: Work, number: number, now: number): Outcome | Promise<Outcome> {
+    const { route, timeoutMs } = work
+    const attempt = new Attempt(this.#scope, work.typed, { route, attempt: number, startedAt: now, timeoutMs })
+    const result = attempt.call(work.handler)
+    if (!(result instanceof Promise)) return this.#after(work, number, result)
+    work.lane.attempt = attempt
+    return result.then((later) => {
+      work.lane.attempt = undefined
+      return this.#after(work, number, later)
+    })
+  }
+
+  #after(work: Work, number: number, result: AttemptResult): Outcome | Promise<Outcome> {
+    if (result.kind === 'handled') return handled
+    if (result.kind === 'given-up') return unfinished
+    const { record, route } = work
+    const { error } = result
+    if (error instanceof InvalidValue) return this.#deadLetter(record, 'invalid', error.error, 0, route)
+    if (error instanceof RejectError) return this.#deadLetter(record, 'rejected', error, number, route)
+    const reason = this.#giveUpReason(work, number, result.kind)
+    return reason === undefined
+      ? this.#retry(work, number, error)
+      : this.#deadLetter(record, reason, error, number, route)
+  }
+
+  /** Why there is no further attempt, or undefined where there is one. */
+  #giveUpReason(work: Work, number: number, kind: 'failed' | 'timeout'): DeadLetterReason | undefined {
+    const { clock } = this.#scope
+    const spent = kind === 'timeout' ? 'timeout' : 'exhausted'
+    if (number >= work.retry.maxAttempts) return spent
+    const { maxAgeMs } = work.retry
+    if (maxAgeMs !== null && clock.now() - work.record.timestampMs > maxAgeMs) return 'too-old'
+    // Attempts that take so long that no run has room for another would begin anew in every run, and the partition
+    // would never get past the record.
+    const spentMs = clock.monotonic() - work.startedAt
+    return (spentMs * (number + 1)) / number > this.#usableMs ? spent : undefined
+  }
+
+  async #retry(work: Work, number: number, error: unknown): Promise<Outcome> {
+    const { clock, random, budget, ending, log } = this.#scope
+    const waitMs = backoffMs(work.retry, number, random, retryAfterOf(error))
+    const { topic, partition, offset } = work.record
+    const { name, code } = runCauseOf(error)
+    log?.({
+      level: 'warn',
+      event: 'retry',
+      topic,
+      partition,
+      offset,
+      route: work.route,
+      attempt: number,
+      waitMs,
+      cause: name,
+      code,
+    })
+    if (clock.monotonic() + waitMs >= budget.takeUntil || !(await this.#waited(waitMs))) return unfinished
+    if (ending.aborted || !work.lane.isOpen || clock.monotonic() >= budget.takeUntil) return unfinished
+    this.#scope.countRetry()
+    return this.#attempt(work, number + 1, clock.monotonic())
+  }
+
+  async #deadLetter(
+    record: ConsumerRecord,
+    reason: DeadLetterReason,
+    error: unknown,
+    attempts: number,
+    route: string | null,
+  ): Promise<Outcome> {
+    const { app, clock } = this.#scope
+    const letter: DeadLetter = {
+      id: deadLetterId(app.groupId, record),
+      record,
+      groupId: app.groupId,
+      reason,
+      cause: deadLetterCauseOf(error),
+      attempts,
+      failedAtMs: clock.now(),
+      route,
+    }
+    const failure = await this.#put(letter)
+    if (failure === undefined) return { kind: 'dead-lettered', reason }
+    return failure === unfinished ? unfinished : { kind: 'stopped', cause: runCauseOf(failure) }
+  }
+
+  /** Stores a letter. Gives what failed, `unfinished` where the run ended before that was clear, or undefined. */
+  async #put(letter: DeadLetter): Promise<unknown> {
+    const { deadLetters, calls, random, ending } = this.#scope
+    for (let tries = 1; ; tries++) {
+      if (!calls.mayMake || ending.aborted) return unfinished
+      try {
+        await calls.make((call) => deadLetters.put(letter, call), { signal: ending })
+        return undefined
+      } catch (error) {
+        if (ending.aborted) return unfinished
+        if (!(error instanceof KedgeError) || !error.retriable || tries >= MAX_PUTS) return error
+        const waitMs = backoffMs(putBackoff, tries, random, error.retryAfterMs)
+        // A store that is busy for longer than the run lasts is as good as down.
+        if (this.#scope.clock.monotonic() + waitMs >= this.#scope.budget.handleUntil) return error
+        if (!(await this.#waited(waitMs))) return unfinished
+      }
+    }
+  }
+
+  /** Waits, and says whether the run is still there. */
+  async #waited(waitMs: number): Promise<boolean> {
+    try {
+      await sleep(this.#scope.clock, waitMs, this.#scope.ending)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  #planOf(options: Matched['route']['options']): Plan {
+    const { app } = this.#scope
+    const timeoutMs = options.attemptTimeoutMs ?? app.attemptTimeoutMs
+    // An attempt that may take longer than a run would never be seen to time out.
+    return { retry: retryPolicy(app.retry, options.retry), timeoutMs: Math.max(1, Math.min(timeoutMs, this.#usableMs)) }
+  }
+}
+
+/** For a schema that answers later: its answer counts as part of the first attempt, time limit included. */
+function handlerAfter(value: Promise<unknown>, handler: Handler<never>): Handler<never> {
+  const checked = value.catch((error: unknown) => {
+    throw new InvalidValue(error)
+  })
+  return async (record: ConsumerRecord<never>, context) => {
+    const typed = withValue(record, await checked)
+    if (!context.signal.aborted) await (handler as Handler<unknown>)(typed, context)
+  }
+}
+
+function withValue(
+  { topic, partition, offset, timestampMs, key, headers }: ConsumerRecord<unknown>,
+  value: unknown,
+): ConsumerRecord<unknown> {
+  return { topic, partition, offset, timestampMs, key, value, headers }
+}
+
+/** How long a failing other side asked to be left alone. */
+function retryAfterOf(error: unknown): number {
+  const cause = error instanceof HandlerError ? error.cause : error
+  return cause instanceof KedgeError ? (cause.retryAfterMs ?? 0) : 0
+}

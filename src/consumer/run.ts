@@ -1,0 +1,419 @@
+/**
+ * One run. Three things go on at once: the reading loop keeps one poll out while records are being handled; each open
+ * lane hands its records to their handlers one after the other; the committer follows behind. They end in this order
+ * when the budget is spent: no more polls and records, running handlers given up, last commit, claim released.
+ *
+ * Nothing is kept that a lost answer could falsify: every poll names the offsets the run wants, and a commit names only
+ * what is handled.
+ */
+import type { App } from '../app.ts'
+import { backoffMs } from '../backoff.ts'
+import type { Backoff } from '../backoff.ts'
+import type { Broker, GroupInstance, PollRequest, PollResult } from '../broker.ts'
+import { sleep } from '../clock.ts'
+import type { Clock } from '../clock.ts'
+import type { DeadLetterStore } from '../dead-letter.ts'
+import { BrokerError, KedgeError } from '../errors.ts'
+import type { Log } from '../logger.ts'
+import type { Random } from '../random.ts'
+import type { ConsumerRecord } from '../record.ts'
+import type { Budget } from './budget.ts'
+import { Calls } from './calls.ts'
+import { runCauseOf } from './cause.ts'
+import { Claim, isClaimLost } from './claim.ts'
+import { Committer } from './committer.ts'
+import { Handling } from './handling.ts'
+import type { Outcome } from './handling.ts'
+import { Lanes } from './lanes.ts'
+import type { Asked, Lane } from './lanes.ts'
+import type { RunCause, RunEnd, RunReport } from './report.ts'
+import { Tally } from './tally.ts'
+import { Watchdog } from './watchdog.ts'
+
+/** Everything a run needs, with no default left open. */
+export interface RunScope {
+  readonly app: App
+  readonly broker: Broker
+  readonly deadLetters: DeadLetterStore
+  readonly group: GroupInstance
+  readonly runId: string
+  readonly concurrency: number
+  readonly maxPollRecords: number
+  readonly maxPollBytes: number
+  readonly maxPollWaitMs: number
+  readonly claimTtlMs: number
+  readonly commitIntervalMs: number
+  readonly callTimeoutMs: number
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log | undefined
+  readonly budget: Budget
+  readonly signal: AbortSignal | undefined
+  readonly stopWhenEmpty: boolean
+}
+
+const brokerBackoff: Backoff = { initialMs: 100, maxMs: 5_000, factor: 2 }
+
+export class Run {
+  readonly #scope: RunScope
+  readonly #calls: Calls
+  readonly #watchdog: Watchdog
+  readonly #handling: Handling
+  readonly #committer: Committer
+  readonly #claim: Claim
+  readonly #tally: Tally
+  readonly #lanes = new Lanes()
+  readonly #cancels: (() => void)[] = []
+  /** Aborted when the poll that is out is not wanted any more. */
+  readonly #reading = new AbortController()
+  /** Aborted when handlers, waits and dead letters are given up. */
+  readonly #ending = new AbortController()
+  #ended: RunEnd | undefined
+  #cause: RunCause | undefined
+  #retryAfterMs: number | undefined
+  /** Records may be begun. */
+  #isTaking = true
+  /** Lanes whose loop runs. */
+  #active = 0
+  /** A bug: thrown to the caller at the end. */
+  #crash: { readonly error: unknown } | undefined
+  #wakers: (() => void)[] = []
+
+  constructor(scope: RunScope) {
+    this.#scope = scope
+    const { clock, budget, app } = scope
+    const ending = this.#ending.signal
+    this.#tally = new Tally(scope.log)
+    this.#calls = new Calls(clock, budget, scope.callTimeoutMs)
+    this.#watchdog = new Watchdog(clock)
+    const shared = { ...scope, calls: this.#calls, ending, backoff: brokerBackoff }
+    const onClaimLost = (error: KedgeError): void => this.#loseClaim(error)
+    this.#claim = new Claim({ ...shared, onClaimLost })
+    this.#handling = new Handling({
+      ...shared,
+      watchdog: this.#watchdog,
+      groupId: app.groupId,
+      handleUntil: budget.handleUntil,
+      log: scope.log === undefined ? undefined : (event) => this.#tally.log(event),
+      countRetry: () => this.#tally.countRetry(),
+    })
+    this.#committer = new Committer({
+      ...shared,
+      lanes: this.#lanes,
+      everyRecords: scope.maxPollRecords,
+      everyMs: scope.commitIntervalMs,
+      onContact: (startedAt) => this.#claim.renewed(startedAt),
+      onClaimLost,
+      onRefused: (lane, error) => this.#refuse(lane, error),
+    })
+  }
+
+  /** Does the run. Called once. */
+  async execute(): Promise<RunReport> {
+    this.#arm()
+    try {
+      await this.#read()
+      await this.#waitForLanes()
+      this.#giveUp()
+      await this.#finish()
+    } finally {
+      for (const cancel of this.#cancels) cancel()
+      this.#claim.close()
+      this.#committer.close()
+      this.#watchdog.close()
+    }
+    if (this.#crash !== undefined) throw this.#crash.error
+    return this.#report()
+  }
+
+  #arm(): void {
+    const { clock, budget, signal } = this.#scope
+    const untilTake = Math.max(0, budget.takeUntil - budget.startedAt)
+    const untilHandle = Math.max(0, budget.handleUntil - budget.startedAt)
+    this.#cancels.push(clock.after(untilTake, () => this.#stopTaking('deadline')))
+    this.#cancels.push(clock.after(untilHandle, () => this.#giveUp()))
+    if (signal === undefined) return
+    const onAbort = (): void => {
+      this.#stopTaking('aborted')
+      this.#cancels.push(clock.after(budget.deadline - budget.handleUntil, () => this.#giveUp()))
+    }
+    if (signal.aborted) onAbort()
+    else {
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#cancels.push(() => signal.removeEventListener('abort', onAbort))
+    }
+  }
+
+  /** Keeps one poll out as long as there is room for its answer and the run may read. */
+  async #read(): Promise<void> {
+    let failures = 0
+    while (await this.#mayRead()) {
+      const asked = this.#lanes.ask()
+      const startedAt = this.#scope.clock.monotonic()
+      const answer = this.#poll(asked, startedAt)
+      // Only now: the poll is on its way while the records of the one before are handled.
+      this.#startLanes()
+      try {
+        this.#take(await answer, asked, startedAt)
+        failures = 0
+      } catch (error) {
+        failures += 1
+        if (!(await this.#survives(error, failures))) break
+      }
+    }
+    this.#startLanes()
+  }
+
+  #poll(asked: Asked, startedAt: number): Promise<PollResult> {
+    const { app, broker, group, runId, budget, claimTtlMs, maxPollRecords, maxPollBytes } = this.#scope
+    const waitMs = this.#scope.stopWhenEmpty
+      ? 0
+      : Math.max(0, Math.floor(Math.min(this.#scope.maxPollWaitMs, budget.takeUntil - startedAt)))
+    const { generationId, positions } = asked
+    const request: PollRequest = {
+      group,
+      topics: app.subscription,
+      run: { runId, claimTtlMs, positions, ...(generationId === undefined ? {} : { generationId }) },
+      autoOffsetReset: app.autoOffsetReset,
+      maxWaitMs: waitMs,
+      maxRecords: Math.min(maxPollRecords, budget.maxRecords - this.#tally.polled),
+      maxBytes: maxPollBytes,
+    }
+    return this.#calls.make((call) => broker.poll(request, call), { signal: this.#reading.signal, waitMs })
+  }
+
+  #take(answer: PollResult, asked: Asked, startedAt: number): void {
+    if (this.#ended === 'claim-lost') return
+    this.#claim.renewed(startedAt)
+    this.#cause = undefined
+    this.#tally.polled += answer.records.length
+    this.#lanes.take(answer, asked)
+    if (this.#tally.polled >= this.#scope.budget.maxRecords) this.#stopReading('records')
+    if (answer.records.length === 0 && this.#scope.stopWhenEmpty) this.#stopReading('drained')
+    if (this.#lanes.areAllStopped) this.#stopTaking('stopped')
+  }
+
+  /** Whether the run goes on reading after a failed poll. */
+  async #survives(error: unknown, failures: number): Promise<boolean> {
+    const { clock, random, budget } = this.#scope
+    if (this.#ended !== undefined) return false
+    if (isClaimLost(error)) {
+      if (this.#claim.wasHeld) this.#loseClaim(error)
+      else this.#meetClaim(error)
+      return false
+    }
+    this.#cause = runCauseOf(error)
+    this.#tally.log({ level: 'warn', event: 'poll failed', code: this.#cause.code, cause: this.#cause.message })
+    if (!(error instanceof KedgeError) || !error.retriable) {
+      this.#stopTaking('broker-error')
+      return false
+    }
+    const waitMs = backoffMs(brokerBackoff, failures, random, error.retryAfterMs)
+    if (clock.monotonic() + waitMs >= budget.takeUntil) {
+      // There is no time for another try, but what was read before is still worth handling.
+      this.#stopReading('deadline')
+      return false
+    }
+    try {
+      await sleep(clock, waitMs, this.#reading.signal)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** Waits until there is room for an answer. False where the run reads no more. */
+  async #mayRead(): Promise<boolean> {
+    while (this.#ended === undefined && !this.#hasRoom()) {
+      this.#startLanes()
+      await this.#change()
+    }
+    if (this.#ended !== undefined) return false
+    if (this.#scope.clock.monotonic() >= this.#scope.budget.takeUntil) this.#stopTaking('deadline')
+    else if (!this.#calls.mayMake) this.#stopReading('calls')
+    return this.#ended === undefined
+  }
+
+  /** At most one answer waits while another one is handled. */
+  #hasRoom(): boolean {
+    return this.#lanes.waiting <= this.#scope.maxPollRecords && this.#lanes.waitingBytes <= this.#scope.maxPollBytes
+  }
+
+  #startLanes(): void {
+    if (this.#active >= this.#scope.concurrency) return
+    for (const lane of this.#lanes.open) {
+      if (this.#active >= this.#scope.concurrency || !this.#isTaking) return
+      if (lane.isBusy || lane.first === undefined) continue
+      lane.isBusy = true
+      this.#active += 1
+      this.#work(lane).then(
+        () => this.#rest(lane),
+        (error: unknown) => {
+          this.#crash ??= { error }
+          this.#stopTaking('broker-error')
+          this.#rest(lane)
+        },
+      )
+    }
+  }
+
+  /** Hands a lane's records to their handlers, one after the other, until there is none or the run takes no more. */
+  async #work(lane: Lane): Promise<void> {
+    const { clock, budget } = this.#scope
+    while (this.#isTaking && lane.isOpen && lane.first !== undefined) {
+      const record = lane.first
+      const now = clock.monotonic()
+      if (now >= budget.takeUntil) {
+        this.#stopTaking('deadline')
+        return
+      }
+      const outcome = this.#handling.handle(lane, record, now)
+      const settled = outcome instanceof Promise ? await outcome : outcome
+      // The partition moved away, or the run gave up, while the record was being handled: it counts for nothing here.
+      if (!lane.isOpen || this.#ending.signal.aborted) return
+      if (!this.#settle(lane, record, settled)) return
+    }
+  }
+
+  #rest(lane: Lane): void {
+    lane.isBusy = false
+    this.#active -= 1
+    this.#startLanes()
+    if (this.#active === 0 && this.#lanes.waiting === 0) this.#committer.idle()
+    this.#wake()
+  }
+
+  /** Writes down what became of a record. Says whether the lane goes on. */
+  #settle(lane: Lane, record: ConsumerRecord, outcome: Outcome): boolean {
+    if (outcome.kind === 'unfinished') {
+      lane.isHeld = true
+      this.#lanes.clear(lane)
+      return false
+    }
+    if (outcome.kind === 'stopped') {
+      this.#stopLane(lane, outcome.cause)
+      return false
+    }
+    lane.next = record.offset + 1
+    this.#lanes.shift(lane)
+    this.#tally.count(record, outcome)
+    this.#committer.note()
+    if (this.#wakers.length > 0 && this.#hasRoom()) this.#wake()
+    return true
+  }
+
+  #stopLane(lane: Lane, cause: RunCause): void {
+    const { topic, partition, next } = lane
+    lane.stopCause = cause
+    this.#lanes.clear(lane)
+    this.#tally.log({
+      level: 'error',
+      event: 'stopped',
+      topic,
+      partition,
+      offset: next,
+      code: cause.code,
+      cause: cause.message,
+    })
+    if (this.#lanes.areAllStopped) this.#stopTaking('stopped')
+  }
+
+  /** A commit of one partition was refused for good. */
+  #refuse(lane: Lane, error: unknown): void {
+    const cause = runCauseOf(error)
+    if (cause.code === 'ILLEGAL_GENERATION') this.#lanes.remove(lane, asError(error))
+    else this.#stopLane(lane, cause)
+  }
+
+  #meetClaim(error: KedgeError): void {
+    this.#retryAfterMs = error.retryAfterMs
+    this.#stopTaking('claim-held')
+    this.#giveUp()
+  }
+
+  #loseClaim(error: KedgeError): void {
+    if (this.#ended === 'claim-lost') return
+    this.#ended = undefined
+    this.#cause = runCauseOf(error)
+    this.#stopTaking('claim-lost')
+    this.#giveUp(error)
+  }
+
+  /** No more polls; records that are here already are still handled. */
+  #stopReading(why: RunEnd): void {
+    this.#ended ??= why
+    this.#reading.abort(new BrokerError('ABORTED', `The run reads no more: ${why}.`))
+    this.#wake()
+  }
+
+  /** No more polls and no more records; those being handled go on. */
+  #stopTaking(why: RunEnd): void {
+    this.#isTaking = false
+    this.#stopReading(why)
+  }
+
+  /** Nothing is waited for any longer. */
+  #giveUp(
+    reason: Error = new BrokerError('ABORTED', 'The run is over: the record comes again in the next run.'),
+  ): void {
+    if (this.#ending.signal.aborted) return
+    this.#isTaking = false
+    this.#ending.abort(reason)
+    for (const lane of this.#lanes.open) lane.attempt?.giveUp(reason)
+    this.#wake()
+  }
+
+  async #waitForLanes(): Promise<void> {
+    while (this.#active > 0 && !this.#ending.signal.aborted) await this.#change()
+  }
+
+  async #finish(): Promise<void> {
+    const { broker, group, runId, budget } = this.#scope
+    this.#claim.close()
+    if (this.#ended === 'claim-held' || this.#isClaimLost()) return
+    await this.#committer.finish(budget.deadline)
+    if (this.#isClaimLost()) return
+    try {
+      await this.#calls.make((call) => broker.release(group, runId, call))
+    } catch {
+      // The claim lapses by itself; the next run only has to wait for it.
+    }
+  }
+
+  /** Asked anew after every wait: a commit may have found out. */
+  #isClaimLost(): boolean {
+    return this.#ended === 'claim-lost'
+  }
+
+  /** Resolves when something happened that a waiting part of the run may want to know. */
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#wakers.push(resolve))
+  }
+
+  #wake(): void {
+    const wakers = this.#wakers
+    this.#wakers = []
+    for (const wake of wakers) wake()
+  }
+
+  #report(): RunReport {
+    const { app, group, runId, clock, budget } = this.#scope
+    const { lastError } = this.#committer
+    const cause = this.#cause ?? (lastError === undefined ? undefined : runCauseOf(lastError))
+    return this.#tally.report({
+      runId,
+      groupId: app.groupId,
+      groupInstanceId: group.groupInstanceId,
+      ended: this.#ended ?? 'deadline',
+      ...(this.#retryAfterMs === undefined ? {} : { retryAfterMs: this.#retryAfterMs }),
+      ...(cause === undefined ? {} : { cause }),
+      calls: this.#calls.made,
+      durationMs: clock.monotonic() - budget.startedAt,
+      lanes: this.#lanes.all,
+    })
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new BrokerError('ABORTED', 'The call was refused.', { cause: error })
+}

@@ -1,0 +1,102 @@
+/** Counts what became of records, writes a log line for each, and makes the report of it all. */
+import type { DeadLetterReason } from '../dead-letter.ts'
+import type { Log, LogEvent } from '../logger.ts'
+import type { ConsumerRecord, TopicPartitionOffset } from '../record.ts'
+import type { Outcome } from './handling.ts'
+import type { Lane } from './lanes.ts'
+import type { RunReport } from './report.ts'
+
+/** An outcome after which the run goes on to the next record. */
+export type SettledOutcome = Exclude<Outcome, { readonly kind: 'stopped' } | { readonly kind: 'unfinished' }>
+
+export class Tally {
+  polled = 0
+  #handled = 0
+  #skipped = 0
+  #retried = 0
+  readonly #deadLettered: Partial<Record<DeadLetterReason, number>> = {}
+  readonly #log: Log | undefined
+
+  constructor(log: Log | undefined) {
+    this.#log = log
+  }
+
+  countRetry(): void {
+    this.#retried += 1
+  }
+
+  count(record: ConsumerRecord, outcome: SettledOutcome): void {
+    if (outcome.kind === 'handled') this.#handled += 1
+    else if (outcome.kind === 'skipped') this.#skipped += 1
+    else this.#deadLettered[outcome.reason] = (this.#deadLettered[outcome.reason] ?? 0) + 1
+    if (this.#log === undefined) return
+    const { topic, partition, offset } = record
+    const { kind } = outcome
+    if (kind === 'dead-lettered') {
+      this.log({ level: 'warn', event: kind, topic, partition, offset, reason: outcome.reason })
+    } else this.log({ level: 'info', event: kind, topic, partition, offset })
+  }
+
+  log(event: LogEvent): void {
+    try {
+      this.#log?.(event)
+    } catch {
+      // A log that fails must not cost a record.
+    }
+  }
+
+  /** Makes the report and logs its figures. */
+  report(run: RunFacts): RunReport {
+    const { lanes, ...facts } = run
+    const dead = Object.values(this.#deadLettered).reduce((sum, count) => sum + count, 0)
+    const counts = {
+      polled: this.polled,
+      handled: this.#handled,
+      skipped: this.#skipped,
+      retried: this.#retried,
+      unfinished: this.polled - this.#handled - this.#skipped - dead,
+    }
+    const { runId, ended, calls, durationMs, cause } = facts
+    const level = ended === 'broker-error' ? 'error' : 'info'
+    this.log({
+      level,
+      event: 'run ended',
+      runId,
+      ended,
+      ...counts,
+      deadLettered: dead,
+      calls,
+      durationMs,
+      cause: cause?.message,
+    })
+    return {
+      ...facts,
+      ...counts,
+      deadLettered: { ...this.#deadLettered },
+      committed: newest(lanes.filter((lane) => lane.hasCommitted)).map((lane) => at(lane, lane.committedTo)),
+      uncommitted: newest(lanes.filter((lane) => lane.isUncommitted)).map((lane) => at(lane, lane.next)),
+      stopped: lanes.flatMap((lane) =>
+        lane.stopCause === undefined ? [] : [{ ...at(lane, lane.next), cause: lane.stopCause }],
+      ),
+    }
+  }
+}
+
+/** What a report needs besides the counts. */
+export type RunFacts = Pick<
+  RunReport,
+  'runId' | 'groupId' | 'groupInstanceId' | 'ended' | 'retryAfterMs' | 'cause' | 'calls' | 'durationMs'
+> & { readonly lanes: readonly Lane[] }
+
+/** The newest lane of each partition, ordered by topic and partition. */
+function newest(lanes: readonly Lane[]): Lane[] {
+  const byPartition = new Map(lanes.map((lane) => [`${lane.topic} ${lane.partition}`, lane]))
+  return [...byPartition.values()].sort((a, b) => {
+    if (a.topic === b.topic) return a.partition - b.partition
+    return a.topic < b.topic ? -1 : 1
+  })
+}
+
+function at({ topic, partition }: Lane, offset: number): TopicPartitionOffset {
+  return { topic, partition, offset }
+}
