@@ -16,6 +16,8 @@ export const backoffDefaults: Backoff = Object.freeze({ initialMs: 100, maxMs: 1
 
 /** The longest wait before retry number `retry` (1 is the first), milliseconds. Never falls as `retry` grows. */
 export function backoffCeilingMs(backoff: Backoff, retry: number): number {
+  // A large power overflows to Infinity, which is fine for every first wait but 0.
+  if (backoff.initialMs === 0) return 0
   return Math.min(backoff.maxMs, backoff.initialMs * backoff.factor ** (retry - 1))
 }
 
