@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
-import { letterAt } from '../conformance/dead-letter-store/letters.ts'
+import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
 
 describeDeadLetterStore('memory', {
   async open() {
@@ -23,4 +23,14 @@ test('a full store refuses one more by name and keeps what it has', async () => 
   })
 
   expect((await store.list()).items.map(({ record }) => record.offset)).toEqual([0, 1])
+})
+
+test('hands out copies', async () => {
+  const store = memoryDeadLetters()
+  const given = letter()
+  await store.put(given)
+
+  for (const { record } of (await store.list()).items) record.value?.fill(0)
+
+  expect(plain((await store.list()).items)).toEqual(plain([given]))
 })

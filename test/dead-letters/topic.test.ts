@@ -1,0 +1,249 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import { describe, expect, test } from 'vitest'
+
+import type { Broker } from '../../src/broker.ts'
+import { logBroker } from '../../src/brokers/log.ts'
+import { memoryBroker } from '../../src/brokers/memory.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
+import { BrokerError } from '../../src/errors.ts'
+import { type ConsumerRecord, bytesOf, textOf } from '../../src/record.ts'
+import { type DeadLetterStoreHarness, describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
+import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
+
+const over = (
+  openBroker: () => Promise<{ broker: Broker; close: () => Promise<void> }>,
+  settings: { topic?: string } = {},
+): DeadLetterStoreHarness => ({
+  async open() {
+    const { broker, close } = await openBroker()
+    const store = topicDeadLetters({ broker, ...settings })
+    const reader = topicDeadLetters({ broker, ...settings })
+    return { store, stored: async () => (await reader.list({ limit: 1000 })).items, close }
+  },
+})
+
+const onMemory = async (): Promise<{ broker: Broker; close: () => Promise<void> }> => {
+  const broker = memoryBroker()
+  return { broker, close: () => broker.close() }
+}
+
+const onDisk = async (): Promise<{ broker: Broker; close: () => Promise<void> }> => {
+  const dir = await mkdtemp(join(tmpdir(), 'kedge-letters-'))
+  const broker = logBroker({ dir })
+  return {
+    broker,
+    async close() {
+      await broker.close()
+      await rm(dir, { recursive: true })
+    },
+  }
+}
+
+describeDeadLetterStore('topic on memory', over(onMemory))
+describeDeadLetterStore('topic on memory, one topic', over(onMemory, { topic: 'dead-letters' }))
+describeDeadLetterStore('topic on the log on disk', over(onDisk))
+
+const LIMITS = { maxWaitMs: 0, maxRecords: 100, maxBytes: 10_000_000 }
+
+async function recordsOf(broker: Broker, topic: string): Promise<ConsumerRecord[]> {
+  return broker.fetch([{ topic, partition: 0, offset: 0 }], LIMITS)
+}
+
+describe('the record of a letter', () => {
+  test('has the original first and then what Spring reads, encoded as Spring encodes it', async () => {
+    await using broker = memoryBroker()
+    const given = letter({
+      groupId: 'shop',
+      cause: { name: 'TypeError', message: 'no', stack: 'TypeError: no\n    at x' },
+      record: {
+        topic: 'orders',
+        partition: 258,
+        offset: 2 ** 40 + 1,
+        timestampMs: 1_700_000_000_001,
+        headers: [{ key: 'kafka_original', value: bytesOf('1') }],
+      },
+    })
+
+    await topicDeadLetters({ broker }).put(given)
+
+    const [stored] = await recordsOf(broker, 'orders.shop-dlt')
+    const hex = (key: string): string =>
+      Buffer.from(stored?.headers.find((header) => header.key === key)?.value ?? []).toString('hex')
+    const text = (key: string): string => textOf(stored?.headers.find((header) => header.key === key)?.value ?? null)
+    expect(stored).toMatchObject({ key: given.record.key, value: given.record.value })
+    expect(stored?.headers[0]).toEqual({ key: 'kafka_original', value: bytesOf('1') })
+    expect(text('kafka_dlt-original-topic')).toBe('orders')
+    expect(hex('kafka_dlt-original-partition')).toBe('00000102')
+    expect(hex('kafka_dlt-original-offset')).toBe('0000010000000001')
+    expect(hex('kafka_dlt-original-timestamp')).toBe('0000018bcfe56801')
+    expect(text('kafka_dlt-original-timestamp-type')).toBe('CreateTime')
+    expect(text('kafka_dlt-original-consumer-group')).toBe('shop')
+    expect(text('kafka_dlt-exception-fqcn')).toBe('TypeError')
+    expect(text('kafka_dlt-exception-message')).toBe('no')
+    expect(text('kafka_dlt-exception-stacktrace')).toBe('TypeError: no\n    at x')
+  })
+
+  test('a letter read from a dead-letter topic and put again gives both letters back', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker })
+    const inner = letter()
+    await store.put(inner)
+    const [read] = await recordsOf(broker, 'orders.shop-dlt')
+    if (read === undefined) throw new Error('nothing was stored')
+    const outer = letter({ groupId: 'repair', reason: 'rejected', record: read })
+
+    await store.put(outer)
+
+    expect(plain([(await store.get(outer.id)) ?? inner])).toEqual(plain([outer]))
+    expect(plain([(await store.get(inner.id)) ?? outer])).toEqual(plain([inner]))
+    expect((await broker.topics()).map(({ topic }) => topic)).toEqual(['orders.shop-dlt', 'orders.shop-dlt.repair-dlt'])
+  })
+})
+
+describe('the dead-letter topic', () => {
+  test('is made with one partition, no retention, and room for the largest record of its source', async () => {
+    await using broker = memoryBroker()
+    await broker.createTopic({ topic: 'orders', partitions: 3, maxRecordBytes: 2_000_000 })
+    const value = new Uint8Array(1_999_900).fill(7)
+
+    await topicDeadLetters({ broker }).put(letter({ record: { value } }))
+
+    const made = (await broker.topics()).find(({ topic }) => topic === 'orders.shop-dlt')
+    expect(made).toMatchObject({ partitions: 1, retentionMs: null })
+    expect(made?.maxRecordBytes).toBeGreaterThan(2_000_000)
+  })
+
+  test('is not made where createTopics is off: the put fails by name and is not retriable', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, createTopics: false })
+
+    await expect(store.put(letter())).rejects.toMatchObject({
+      name: 'DeadLetterError',
+      code: 'UNKNOWN_TOPIC_OR_PARTITION',
+      retriable: false,
+    })
+    expect(await broker.topics()).toEqual([])
+  })
+
+  test('that is too small refuses the letter by name and holds no part of it', async () => {
+    await using broker = memoryBroker()
+    await broker.createTopic({ topic: 'orders.shop-dlt', maxRecordBytes: 2000 })
+    const store = topicDeadLetters({ broker })
+
+    await expect(store.put(letter({ record: { value: new Uint8Array(2000) } }))).rejects.toMatchObject({
+      code: 'DEAD_LETTER_TOO_LARGE',
+      retriable: false,
+    })
+    expect(await recordsOf(broker, 'orders.shop-dlt')).toEqual([])
+  })
+
+  test('is never the topic that the record was read from', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, topic: 'letters' })
+
+    await expect(store.put(letter({ record: { topic: 'letters' } }))).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      retriable: false,
+    })
+  })
+
+  test('has a legal name whatever the group is called', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker })
+    const long = letter({ groupId: 'g'.repeat(255), record: { topic: 't'.repeat(249) } })
+    const strange = letter({ groupId: '../größe %00\n' })
+
+    await store.put(long)
+    await store.put(strange)
+
+    expect(plain([(await store.get(long.id)) ?? strange])).toEqual(plain([long]))
+    expect(plain([(await store.get(strange.id)) ?? long])).toEqual(plain([strange]))
+  })
+
+  test('may hold records that are no letters: they are passed over', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, topic: 'letters' })
+    await store.put(letterAt(0))
+    const value = bytesOf('not a letter')
+    await broker.produce([
+      { topic: 'letters', key: null, value },
+      { topic: 'letters', key: null, value, headers: [{ key: 'kafka_dlt-original-topic', value: bytesOf('spring') }] },
+    ])
+    await store.put(letterAt(1))
+
+    expect((await store.list()).items.map(({ record }) => record.offset)).toEqual([0, 1])
+    expect(await store.get(letterAt(2).id)).toBeUndefined()
+  })
+
+  test('is read to its end in pages that a bound on the scan ends early', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, maxScanRecords: 2 })
+    for (let offset = 0; offset < 5; offset += 1) await store.put(letterAt(offset))
+
+    const first = await store.list()
+    const second = await store.list(first.cursor === undefined ? {} : { cursor: first.cursor })
+
+    expect(first.items.map(({ record }) => record.offset)).toEqual([0, 1])
+    expect(second.items.map(({ record }) => record.offset)).toEqual([2, 3])
+    await expect(store.get(letterAt(4).id)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED', limit: 'maxScanRecords' })
+  })
+
+  test('with several partitions is listed whole, each letter once', async () => {
+    await using broker = memoryBroker()
+    await broker.createTopic({ topic: 'letters', partitions: 4 })
+    const store = topicDeadLetters({ broker, topic: 'letters' })
+    for (let offset = 0; offset < 20; offset += 1) {
+      await store.put(letterAt(offset, { record: { key: bytesOf(`k${offset}`) } }))
+    }
+
+    const read: number[] = []
+    let cursor: string | undefined
+    do {
+      const page = await store.list({ limit: 7, ...(cursor === undefined ? {} : { cursor }) })
+      read.push(...page.items.map(({ record }) => record.offset))
+      cursor = page.cursor
+    } while (cursor !== undefined)
+
+    expect(read.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
+  })
+})
+
+describe('a broker that fails', () => {
+  test.each([
+    ['KAFKA_STORAGE_ERROR', 'DEAD_LETTER_STORE_UNAVAILABLE', true],
+    ['OVERLOADED', 'DEAD_LETTER_STORE_UNAVAILABLE', true],
+    ['IDEMPOTENCY_KEY_IN_FLIGHT', 'DEAD_LETTER_STORE_UNAVAILABLE', true],
+    ['TIMEOUT', 'TIMEOUT', true],
+    ['NETWORK', 'NETWORK', true],
+    ['TOPIC_AUTHORIZATION_FAILED', 'TOPIC_AUTHORIZATION_FAILED', false],
+    ['LIMIT_EXCEEDED', 'DEAD_LETTER_TOO_LARGE', false],
+  ] as const)('with %s makes the put fail with %s', async (code, expected, retriable) => {
+    await using broker = memoryBroker()
+    const cause = new BrokerError(code, 'as told')
+    const failing: Broker = Object.assign(Object.create(broker) as Broker, {
+      produce: async () => {
+        throw cause
+      },
+    })
+
+    await expect(topicDeadLetters({ broker: failing }).put(letter())).rejects.toMatchObject({
+      name: 'DeadLetterError',
+      code: expected,
+      retriable,
+      cause,
+    })
+  })
+
+  test('that is closed makes the put fail and is not closed by the store', async () => {
+    const broker = memoryBroker()
+    const store = topicDeadLetters({ broker })
+    await store.close()
+    expect(await broker.topics()).toEqual([])
+    await broker.close()
+
+    await expect(topicDeadLetters({ broker }).put(letter())).rejects.toMatchObject({ code: 'CLOSED' })
+  })
+})
