@@ -29,22 +29,27 @@ export function pathPattern(path: string): PathPattern {
  * @throws {GatewayError} INVALID_REQUEST when a parameter is not percent-encoded UTF-8
  */
 export function matchPath(pattern: PathPattern, path: string, skip = 0): Readonly<Record<string, string>> | undefined {
-  const parts = splitPath(path).slice(skip)
+  const parts = splitPath(path)
+  if (skip > 0) parts.splice(0, skip)
   const count = pattern.segments.length
   if (pattern.open ? parts.length < count : parts.length !== count) return undefined
-  const raw: [string, string][] = []
-  for (const [index, segment] of pattern.segments.entries()) {
+  // Without a prototype, so that a parameter may be called as it likes; this runs for every request.
+  const params = Object.create(null) as Record<string, string>
+  let index = 0
+  for (const segment of pattern.segments) {
     const part = parts[index] ?? ''
     if ('literal' in segment) {
       if (part !== segment.literal) return undefined
     } else if (pattern.open && index === count - 1) {
-      raw.push([segment.param, restOf(path, index + skip)])
+      params[segment.param] = restOf(path, index + skip)
     } else {
       if (part === '') return undefined
-      raw.push([segment.param, part])
+      params[segment.param] = part
     }
+    index += 1
   }
-  return Object.fromEntries(raw.map(([name, text]) => [name, decodeSegment(text)]))
+  for (const name in params) params[name] = decodeSegment(params[name] ?? '')
+  return params
 }
 
 /** The path of a request target, without query. */

@@ -59,6 +59,7 @@ export class NodeRequest implements GatewayRequest {
       }
       let parts: Buffer[] = []
       let size = 0
+      let isWhole = false
       incoming.on('data', (chunk: Buffer) => {
         size += chunk.length
         if (size <= maxBytes) parts.push(chunk)
@@ -70,10 +71,13 @@ export class NodeRequest implements GatewayRequest {
       })
       incoming.on('end', () => {
         const [only] = parts
+        isWhole = true
         resolve(parts.length === 1 && only !== undefined ? only : joined(parts, size))
       })
-      // Comes after `end` too, where it changes nothing any more.
-      incoming.on('close', () => reject(gone()))
+      incoming.on('close', () => {
+        // Comes after every request; an error is not made for nothing.
+        if (!isWhole) reject(gone())
+      })
     })
   }
 }
