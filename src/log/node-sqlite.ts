@@ -14,6 +14,12 @@ import type { SqlDatabase, SqlRow } from './sql-store.ts'
 const APPLICATION_ID = 0x6b656467
 const FILE_NAME = 'kedge.db'
 const HEADER_BYTES = 100
+/**
+ * Pages of 16 KiB, checkpointed every 32 MiB: measured against 4 to 64 KiB, the best for large batches that costs single
+ * records nothing against an append and fdatasync of the same bytes.
+ */
+const PAGE_BYTES = 16_384
+const CHECKPOINT_PAGES = 2_000
 
 /** Where the database is. */
 export type SqliteLocation = { readonly dir: string } | { readonly memory: true }
@@ -88,6 +94,7 @@ function migrated(database: DatabaseSync, version: number): SqlDatabase {
   if (steps.length > 0) {
     // In rollback mode, so that the header that `versionOf` reads is in the file itself and not in the WAL.
     database.exec('PRAGMA journal_mode = DELETE')
+    if (version === 0) database.exec(`PRAGMA page_size = ${PAGE_BYTES}`)
     database.exec('BEGIN IMMEDIATE')
     for (const statement of steps.flat()) database.exec(statement)
     database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
@@ -96,6 +103,7 @@ function migrated(database: DatabaseSync, version: number): SqlDatabase {
   }
   database.exec('PRAGMA journal_mode = WAL')
   database.exec('PRAGMA synchronous = FULL')
+  database.exec(`PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`)
   return wrap(database)
 }
 
