@@ -128,7 +128,7 @@ const settings = {
     default: '8790',
     description: 'The port the gateway listens on.',
   }),
-  KEDGE_BROKER: setting(z.enum(['log', 'memory'], { error: 'must be log or memory' }).default('log'), {
+  KEDGE_BROKER: setting(z.enum(['log', 'memory'], { error: brokerError }).default('log'), {
     part: 'gateway',
     legal: '`log` or `memory`',
     default: 'log',
@@ -369,6 +369,12 @@ function problemsOf(issue: z.core.$ZodIssue, given: Readonly<Record<string, stri
   const value = given[name]
   const isSecret = Object.hasOwn(settings, name) && settings[name as SettingName].isSecret
   return [`${name}${value === undefined ? '' : `=${isSecret ? '[secret]' : JSON.stringify(value)}`}: ${issue.message}`]
+}
+
+function brokerError({ input }: { readonly input?: unknown }): string {
+  return String(input).startsWith('kafka:')
+    ? 'this build has no Kafka driver: must be log or memory'
+    : 'must be log or memory'
 }
 
 /** The nearest name, where one is near enough to be what was meant. */

@@ -1,0 +1,194 @@
+/** The gateway as a process: settings in, a broker opened and served, signals obeyed, an exit status out. */
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import type { Broker, NewTopic } from '../broker.ts'
+import { logBroker } from '../brokers/log.ts'
+import { memoryBroker } from '../brokers/memory.ts'
+import { readConfig, settingDescriptions, type GatewayConfig } from '../config.ts'
+import { BrokerError, ConfigError, KedgeError } from '../errors.ts'
+import { credentialFor, parseCredentials, type Credential } from '../gateway/credentials.ts'
+import { pathOf } from '../gateway/path.ts'
+import { verbs, type Scope, type Verb } from '../gateway/principal.ts'
+import { serveGateway, type GatewayServer } from './node-gateway.ts'
+
+/** A gateway with the broker it serves; `close` ends both. */
+export interface OpenGateway extends AsyncDisposable {
+  readonly url: string
+  readonly broker: Broker
+  close(): Promise<void>
+}
+
+/**
+ * Opens the broker that the settings name, creates the topics that are missing, and serves it.
+ * @throws {ConfigError} INVALID_CONFIG
+ * @throws the listening error (EADDRINUSE, EACCES)
+ */
+export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
+  const credentials = await credentialsOf(config)
+  const broker = config.broker === 'memory' ? memoryBroker() : logBroker({ dir: config.dataDir })
+  try {
+    await createTopics(broker, config.topics)
+    const server = await serveGateway({
+      broker,
+      host: config.host,
+      port: config.port,
+      credentials,
+      corsOrigins: config.corsOrigins,
+      // Never the query: a webhook's holds its password.
+      onError: (error, request) => console.error(`${request.method} ${pathOf(request.target)} failed:`, error),
+    })
+    return opened(broker, server)
+  } catch (error) {
+    await broker.close()
+    throw error
+  }
+}
+
+function opened(broker: Broker, server: GatewayServer): OpenGateway {
+  const close = async (): Promise<void> => {
+    await server.close()
+    await broker.close()
+  }
+  return { url: server.url, broker, close, [Symbol.asyncDispose]: close }
+}
+
+async function credentialsOf(config: GatewayConfig): Promise<readonly Credential[] | undefined> {
+  const { credentials, credentialsFile } = config
+  const fromFile = credentialsFile === undefined ? [] : parseCredentials(await textOf(credentialsFile), credentialsFile)
+  if (credentials === undefined) return credentialsFile === undefined ? undefined : fromFile
+  if (fromFile.some(({ username }) => username === credentials.username)) {
+    throw new ConfigError(`Cannot start: KEDGE_USERNAME=${credentials.username} is also in ${credentialsFile}.`)
+  }
+  const everything: Scope = { verbs, topics: ['*'], groups: ['*'] }
+  return [await credentialFor(credentials.username, credentials.password.reveal(), [everything]), ...fromFile]
+}
+
+async function textOf(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new ConfigError(`Cannot read the credentials file ${file}. Is KEDGE_CREDENTIALS right?`, { cause })
+  }
+}
+
+async function createTopics(broker: Broker, topics: readonly NewTopic[]): Promise<void> {
+  for (const topic of topics) {
+    try {
+      await broker.createTopic(topic)
+    } catch (error) {
+      if (!(error instanceof BrokerError) || error.code !== 'TOPIC_ALREADY_EXISTS') throw error
+    }
+  }
+}
+
+/**
+ * Runs until SIGTERM or SIGINT, then answers what is in flight. Resolves to the exit status: 0, or 1 with the reason on
+ * standard error.
+ */
+export async function runGateway(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
+  try {
+    const options = readArgs(args)
+    if (options.help) console.log(helpText())
+    else if (options.newCredential === undefined) await serveUntilSignal(readConfig('gateway', env))
+    else console.log(await newCredential(options.newCredential, options.scope))
+    return 0
+  } catch (error) {
+    console.error(reasonOf(error))
+    return 1
+  }
+}
+
+async function serveUntilSignal(config: GatewayConfig): Promise<void> {
+  const signal = firstSignal()
+  const gateway = await openGateway(config)
+  const store = config.broker === 'memory' ? 'in memory: nothing survives a restart' : `in ${config.dataDir}`
+  console.log(`Kedge gateway on ${gateway.url}, records ${store}. Contract: ${gateway.url}/docs`)
+  const name = await signal
+  console.log(`${name}: answering what is in flight, then ending.`)
+  await gateway.close()
+}
+
+function firstSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
+  })
+}
+
+// --- the command line ------------------------------------------------------------------------------------------------------
+
+interface Args {
+  readonly help: boolean
+  readonly newCredential: string | undefined
+  readonly scope: Scope
+}
+
+function readArgs(args: readonly string[]): Args {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        help: { type: 'boolean', short: 'h', default: false },
+        'new-credential': { type: 'string' },
+        verbs: { type: 'string', default: verbs.join() },
+        topics: { type: 'string', default: '' },
+        groups: { type: 'string', default: '' },
+      },
+    })
+    return {
+      help: values.help,
+      newCredential: values['new-credential'],
+      // Checked with the whole entry, by the schema that reads the file.
+      scope: { verbs: list(values.verbs) as Verb[], topics: list(values.topics), groups: list(values.groups) },
+    }
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new ConfigError(`Cannot read the command line: ${reason} --help lists what there is.`, { cause })
+  }
+}
+
+function list(text: string): string[] {
+  return text.split(',').filter((name) => name !== '')
+}
+
+const SECRET_BYTES = 32
+
+/** A new credential with a generated password, as text to read and to paste. */
+async function newCredential(username: string, scope: Scope): Promise<string> {
+  const password = randomBytes(SECRET_BYTES).toString('base64url')
+  const entry = await credentialFor(username, password, [scope])
+  const [checked] = parseCredentials(JSON.stringify({ credentials: [entry] }), 'of the new entry')
+  return [
+    `Password of ${username}, shown only now: ${password}`,
+    'Add to "credentials" in the file that KEDGE_CREDENTIALS names ({"credentials":[...]}):',
+    JSON.stringify(checked),
+  ].join('\n')
+}
+
+function helpText(): string {
+  const settings = settingDescriptions
+    .filter(({ part }) => part === 'gateway')
+    .map(
+      ({ name, description, legal, default: absent }) => `  ${name} (${legal}; default: ${absent})\n    ${description}`,
+    )
+  return [
+    'Usage: npm run gateway -- [--help]',
+    '       npm run gateway -- --new-credential NAME [--verbs produce,consume,admin] [--topics a,users.*] [--groups g,*]',
+    '',
+    'Serves a log over REST until SIGTERM or SIGINT. The second form prints a new credential and its password.',
+    '',
+    'Settings, by environment:',
+    ...settings,
+  ].join('\n')
+}
+
+function reasonOf(error: unknown): unknown {
+  if (error instanceof KedgeError) return error.message
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+    return `Cannot listen: ${error.message}. Set KEDGE_GATEWAY_PORT to a free port.`
+  }
+  return error
+}

@@ -1,0 +1,59 @@
+/** Every test of the contract runs over both ways into the gateway: bare `node:http` and Hono. */
+import { afterEach, beforeEach, describe } from 'vitest'
+import type { Broker } from '../../src/broker.ts'
+import { memoryBroker } from '../../src/brokers/memory.ts'
+import type { GatewayServer, ServeGatewayOptions } from '../../src/runtimes/node-gateway.ts'
+import { startGateway } from '../support/gateway.ts'
+import { call, type HttpAnswer, type HttpCall } from '../support/http.ts'
+
+export interface Harness {
+  readonly broker: Broker
+  readonly server: GatewayServer
+  readonly url: string
+  /** Calls `POST /produce/blue` and the like. */
+  call(line: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<HttpAnswer>
+  /** The same with everything a call can have. */
+  send(line: string, options: HttpCall): Promise<HttpAnswer>
+}
+
+export type HarnessOptions = Omit<ServeGatewayOptions, 'broker' | 'hotPath'>
+
+/** Describes behaviour once for each path, with topics `blue` (one partition) and `red` (two) in a fresh memory broker. */
+export function describeBothPaths(
+  name: string,
+  tests: (harness: () => Harness) => void,
+  options: HarnessOptions = {},
+): void {
+  describe.each([
+    { path: 'node:http', hotPath: true },
+    { path: 'hono', hotPath: false },
+  ])(`${name} ($path)`, ({ hotPath }) => {
+    let harness: Harness | undefined
+    beforeEach(async () => {
+      harness = await openHarness({ ...options, hotPath })
+    })
+    afterEach(async () => {
+      await harness?.server.close()
+      await harness?.broker.close()
+    })
+    tests(() => {
+      if (harness === undefined) throw new Error('The harness opens before each test.')
+      return harness
+    })
+  })
+}
+
+/** A gateway over a fresh memory broker with the topics `blue:1` and `red:2`. */
+export async function openHarness(options: Omit<ServeGatewayOptions, 'broker'> = {}): Promise<Harness> {
+  const broker = memoryBroker()
+  await broker.createTopic({ topic: 'blue', partitions: 1 })
+  await broker.createTopic({ topic: 'red', partitions: 2 })
+  const server = await startGateway(broker, options)
+  return {
+    broker,
+    server,
+    url: server.url,
+    call: (line, body, headers = {}) => call(server.url, line, { body, headers }),
+    send: (line, given) => call(server.url, line, given),
+  }
+}
