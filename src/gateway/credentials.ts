@@ -80,7 +80,7 @@ export interface Authenticator {
    * @param query user and password of a webhook's query, used where there is no header
    * @throws {GatewayError} UNAUTHENTICATED where there is nothing readable, SASL_AUTHENTICATION_FAILED where it is wrong
    */
-  authenticate(authorization: string | undefined, query?: QueryCredentials): Promise<Principal> | Principal
+  authenticate(authorization: string | undefined, query?: QueryCredentials): Promise<Principal>
 }
 
 export interface QueryCredentials {

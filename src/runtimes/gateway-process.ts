@@ -10,7 +10,7 @@ import { BrokerError, ConfigError, KedgeError } from '../errors.ts'
 import { credentialFor, parseCredentials, type Credential } from '../gateway/credentials.ts'
 import { pathOf } from '../gateway/path.ts'
 import { verbs, type Scope, type Verb } from '../gateway/principal.ts'
-import { serveGateway, type GatewayServer } from './node-gateway.ts'
+import { refuseExposure, serveGateway, type GatewayServer } from './node-gateway.ts'
 
 /** A gateway with the broker it serves; `close` ends both. */
 export interface OpenGateway extends AsyncDisposable {
@@ -26,6 +26,8 @@ export interface OpenGateway extends AsyncDisposable {
  */
 export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
   const credentials = await credentialsOf(config)
+  // Before the log is opened: a refusal should leave no folder behind.
+  refuseExposure(config.host, credentials)
   const broker = config.broker === 'memory' ? memoryBroker() : logBroker({ dir: config.dataDir })
   try {
     await createTopics(broker, config.topics)

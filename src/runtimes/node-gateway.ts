@@ -15,6 +15,7 @@ import { getRequestListener } from '@hono/node-server'
 import type { Broker } from '../broker.ts'
 import { ConfigError, GatewayError, type KedgeError } from '../errors.ts'
 import { appOver } from '../gateway/app.ts'
+import type { Credential } from '../gateway/credentials.ts'
 import { errorResponse, invalidRequest } from '../gateway/errors.ts'
 import { Gateway, type GatewayOptions } from '../gateway/gateway.ts'
 import { limitNames } from '../gateway/limits.ts'
@@ -59,7 +60,7 @@ const KEEP_ALIVE_MS = 75_000
  */
 export async function serveGateway(options: ServeGatewayOptions): Promise<GatewayServer> {
   const { broker, host = '127.0.0.1', port = 0, headersTimeoutMs = HEADERS_TIMEOUT_MS } = options
-  if (options.credentials === undefined && !isLoopback(host)) throw exposed(host)
+  refuseExposure(host, options.credentials)
   const gateway = new Gateway(broker, { sha256, docsAssets: swaggerAssets(), guardLoopback: true, ...options })
   const server = createServer({
     maxHeaderSize: gateway.limits.httpHeaderBytes,
@@ -67,6 +68,8 @@ export async function serveGateway(options: ServeGatewayOptions): Promise<Gatewa
     requestTimeout: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
     connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
     keepAliveTimeout: KEEP_ALIVE_MS,
+    // Node's own refusal has no body; ours has.
+    requireHostHeader: false,
   })
   // Beyond its own count Node drops headers in silence; ours is counted, and refused.
   server.maxHeadersCount = 0
@@ -109,9 +112,9 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 function listenForRequests(server: Server, gateway: Gateway, hotPath: boolean): void {
   const throughHono = honoListener(gateway)
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
-    if (incoming.rawHeaders.length > 2 * gateway.limits.httpHeaders) {
-      writeResponse(outgoing, gateway.fail(tooManyHeaders(gateway.limits.httpHeaders)))
-    } else if (hotPath && isHot(incoming)) void serveHot(gateway, incoming, outgoing)
+    const refusal = refusalOf(incoming, gateway.limits.httpHeaders)
+    if (refusal !== undefined) writeResponse(outgoing, gateway.fail(refusal))
+    else if (hotPath && isHot(incoming)) void serveHot(gateway, incoming, outgoing)
     else void throughHono(incoming, outgoing)
   }
   server.on('request', onRequest)
@@ -178,8 +181,13 @@ function clientError(error: NodeJS.ErrnoException): KedgeError {
   return invalidRequest('Cannot read the request: it is not HTTP/1.1.')
 }
 
-function tooManyHeaders(most: number): KedgeError {
-  return new GatewayError('LIMIT_EXCEEDED', `Cannot read the request: it has more than ${most} headers.`, {
+/** Why a request that Node could parse is not served, if it is not. */
+function refusalOf(incoming: IncomingMessage, mostHeaders: number): KedgeError | undefined {
+  if (incoming.headers.host === undefined && incoming.httpVersion === '1.1') {
+    return invalidRequest('Cannot read the request: HTTP/1.1 needs a Host header.')
+  }
+  if (incoming.rawHeaders.length <= 2 * mostHeaders) return undefined
+  return new GatewayError('LIMIT_EXCEEDED', `Cannot read the request: it has more than ${mostHeaders} headers.`, {
     limit: limitNames.httpHeaders,
   })
 }
@@ -204,12 +212,11 @@ function answerOnSocket(socket: Duplex, error: KedgeError): void {
 
 // --- the platform's parts -------------------------------------------------------------------------------------------------
 
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
-}
-
-function exposed(host: string): ConfigError {
-  return new ConfigError(
+/** @throws {ConfigError} INVALID_CONFIG for a host beyond loopback without credentials */
+export function refuseExposure(host: string, credentials: readonly Credential[] | undefined): void {
+  if (credentials !== undefined || host === 'localhost' || host === '::1') return
+  if (isIP(host) === 4 && host.startsWith('127.')) return
+  throw new ConfigError(
     `Cannot listen on ${host}: without credentials the gateway listens on loopback only. ` +
       'Set KEDGE_USERNAME and KEDGE_PASSWORD or KEDGE_CREDENTIALS, or listen on 127.0.0.1.',
   )

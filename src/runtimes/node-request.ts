@@ -90,11 +90,9 @@ export function writeResponse(outgoing: ServerResponse, { status, headers, body 
   outgoing.end(body)
 }
 
-/** The target without scheme and host, which proxies may send, and with raw bytes read as the UTF-8 they are. */
+/** The target without scheme and host, which proxies may send. */
 function originForm(url: string): string {
-  const target = url.startsWith('/') ? url : url.replace(/^https?:\/\/[^/?]*/i, '')
-  // eslint-disable-next-line no-control-regex -- ASCII is what needs no second look
-  return /^[\x00-\x7f]*$/.test(target) ? target : Buffer.from(target, 'latin1').toString('utf8')
+  return url.startsWith('/') ? url : url.replace(/^https?:\/\/[^/?]*/i, '')
 }
 
 function gone(): GatewayError {

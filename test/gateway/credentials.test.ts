@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { authenticator, credentialFor, equalInConstantTime, parseCredentials } from '../../src/gateway/credentials.ts'
 import { nameMatches, Principal, verbs, type Scope } from '../../src/gateway/principal.ts'

@@ -1,5 +1,5 @@
 /** The hot path's own reading of a produce must agree with the schema's on everything it takes. */
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { parseBody, parseFast } from '../../src/gateway/body.ts'
 import { gatewayLimits } from '../../src/gateway/limits.ts'
