@@ -12,6 +12,7 @@ import type { Otherwise, RetryOptions, Route, Router } from './router.ts'
 import { topicNameProblem } from './topic.ts'
 import type { Topic } from './topic.ts'
 
+/** What an application is made of. */
 export interface AppOptions {
   /** The consumer group (group.id): 1 to 255 characters, no control characters. */
   readonly groupId: string
@@ -47,6 +48,7 @@ export interface App {
 /** A retry policy with nothing left open. */
 export type RetryPolicy = Required<RetryOptions>
 
+/** The retry policy of an app that names none: three attempts, 100 ms growing to 1 s between them. */
 export const retryDefaults: RetryPolicy = Object.freeze({ ...backoffDefaults, maxAttempts: 3, maxAgeMs: null })
 
 const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000

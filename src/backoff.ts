@@ -1,6 +1,7 @@
 /** How long to wait before trying again: exponential with full jitter (a uniformly random part of a growing ceiling). */
 import type { Random } from './random.ts'
 
+/** Waits between tries. */
 export interface BackoffOptions {
   /** Ceiling of the first wait, milliseconds. @default 100, legal 0 to 86400000 */
   readonly initialMs?: number
@@ -10,8 +11,10 @@ export interface BackoffOptions {
   readonly factor?: number
 }
 
+/** Waits with nothing left open. */
 export type Backoff = Required<BackoffOptions>
 
+/** Waits of 100 ms growing to 1 s. */
 export const backoffDefaults: Backoff = Object.freeze({ initialMs: 100, maxMs: 1_000, factor: 2 })
 
 /** The longest wait before retry number `retry` (1 is the first), milliseconds. Never falls as `retry` grows. */

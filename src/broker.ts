@@ -58,8 +58,10 @@ export interface GroupInstance {
   readonly groupInstanceId: string
 }
 
+/** Where a member starts in a partition without a committed offset (auto.offset.reset). `none` refuses with NO_COMMITTED_OFFSET. */
 export type AutoOffsetReset = 'earliest' | 'latest' | 'none'
 
+/** How one `produce` is made. */
 export interface ProduceOptions {
   /**
    * `true` (default): if one record cannot be taken, the call rejects with that record's error and, with
@@ -79,6 +81,7 @@ export interface ProduceOptions {
 /** What became of one record of a produce, at its index. */
 export type ProduceResult = RecordMetadata | BrokerError
 
+/** How long to wait and how much to answer. */
 export interface FetchLimits {
   /** Longest wait for the first record, milliseconds (fetch.max.wait.ms). 0 answers at once. */
   readonly maxWaitMs: number
@@ -108,6 +111,7 @@ export interface RunPosition {
   readonly positions?: readonly TopicPartitionOffset[]
 }
 
+/** What one `poll` asks for. */
 export interface PollRequest extends FetchLimits {
   readonly group: GroupInstance
   /** The subscription. Another list than before replaces it and rebalances; at least one topic. */
@@ -123,6 +127,7 @@ export interface PollRequest extends FetchLimits {
   readonly sessionTimeoutMs?: number
 }
 
+/** What one `poll` gives. */
 export interface PollResult {
   /** Ascending by offset within each partition; no order between partitions. Empty when nothing came in time. */
   readonly records: readonly ConsumerRecord[]
@@ -138,6 +143,7 @@ export interface OffsetCommit extends TopicPartitionOffset {
   readonly metadata?: string | null
 }
 
+/** On whose behalf a `commit` is made. */
 export interface CommitOptions {
   /** The committing run. Without the claim on the instance the commit rejects with CLAIM_LOST. */
   readonly runId?: string
@@ -145,6 +151,7 @@ export interface CommitOptions {
   readonly generationId?: number
 }
 
+/** The settings of a topic. */
 export interface TopicConfig {
   /** Records older than this may be deleted, milliseconds. null: kept for ever. @default 604800000 (retention.ms, 7 days) */
   readonly retentionMs?: number | null
@@ -154,17 +161,20 @@ export interface TopicConfig {
   readonly maxRecordBytes?: number
 }
 
+/** A topic to create. */
 export interface NewTopic extends TopicConfig {
   readonly topic: string
   /** @default 1, legal 1 to 1000 */
   readonly partitions?: number
 }
 
+/** A topic as it is. */
 export interface TopicDescription extends Required<TopicConfig> {
   readonly topic: string
   readonly partitions: number
 }
 
+/** One member of a group. */
 export interface MemberDescription {
   readonly groupInstanceId: string
   readonly assignment: readonly TopicPartition[]
@@ -172,6 +182,7 @@ export interface MemberDescription {
   readonly runId: string | null
 }
 
+/** A group as it is. */
 export interface GroupDescription {
   readonly groupId: string
   readonly generationId: number
@@ -182,6 +193,7 @@ export interface GroupDescription {
 /** Where an `offsets` look-up points: the log start, the log end, or the first record at or after a time. */
 export type OffsetSpec = 'earliest' | 'latest' | TimestampMs
 
+/** A log with topics and consumer groups. */
 export interface Broker extends AsyncDisposable {
   readonly features: BrokerFeatures
 
@@ -291,7 +303,9 @@ export type BrokerDriver = (url: URL) => Broker | Promise<Broker>
 export const MAX_OFFSET: Offset = Number.MAX_SAFE_INTEGER
 /** Kafka's `offset.metadata.max.bytes`. */
 export const MAX_OFFSET_METADATA_BYTES = 4096
+/** How long a claim lives without a call from its run, unless the run says otherwise. */
 export const DEFAULT_CLAIM_TTL_MS = 60_000
+/** How long a member may be silent, unless it says otherwise. */
 export const DEFAULT_SESSION_TIMEOUT_MS = 120_000
 /** Largest record unless its topic says otherwise: Kafka's default `max.message.bytes`, less its overhead. */
 export const DEFAULT_MAX_RECORD_BYTES = 1_048_576

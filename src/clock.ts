@@ -11,6 +11,7 @@ export interface Clock {
   after(delayMs: number, fire: () => void): () => void
 }
 
+/** The platform's clock and timers. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),

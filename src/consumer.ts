@@ -20,6 +20,7 @@ import type { Log } from './logger.ts'
 import { systemRandom } from './random.ts'
 import type { Random } from './random.ts'
 
+/** What a consumer works with. */
 export interface ConsumerOptions {
   readonly broker: Broker
   /** Where records go that cannot be handled. */
@@ -49,6 +50,7 @@ export interface ConsumerOptions {
   readonly log?: Log
 }
 
+/** How one run is made. */
 export interface RunOptions {
   /** Names this run. Unique: two runs with one id would share a claim. 1 to 128 visible ASCII characters. */
   readonly runId: string

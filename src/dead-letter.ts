@@ -50,6 +50,7 @@ export interface DeadLetterCause {
 /** Names a dead letter: `groupId/topic/partition/offset`, each part percent-encoded. One per group and record. */
 export type DeadLetterId = string
 
+/** A record that could not be handled, with why. */
 export interface DeadLetter {
   readonly id: DeadLetterId
   /** The record as it was read, byte for byte, with its coordinates. */
@@ -64,6 +65,7 @@ export interface DeadLetter {
   readonly route: string | null
 }
 
+/** Which letters to list. All conditions must hold. */
 export interface DeadLetterQuery {
   readonly topic?: string
   readonly groupId?: string
@@ -78,12 +80,14 @@ export interface DeadLetterQuery {
   readonly limit?: number
 }
 
+/** One page of a list. */
 export interface Page<T> {
   readonly items: readonly T[]
   /** Give it to the next call; absent on the last page. */
   readonly cursor?: string
 }
 
+/** What a store can do. The conformance suite reads this; it has no options of its own. */
 export interface DeadLetterFeatures {
   /** A letter put twice is stored once. Without it a repeated put after a lost answer may store a second copy. */
   readonly deduplicates: boolean
@@ -94,6 +98,7 @@ export interface DeadLetterFeatures {
   readonly maxLetterBytes: number | null
 }
 
+/** Where dead letters are kept. */
 export interface DeadLetterStore extends AsyncDisposable {
   readonly features: DeadLetterFeatures
 
@@ -127,6 +132,7 @@ export function deadLetterId(
   return [groupId, record.topic, String(record.partition), String(record.offset)].map(encodeURIComponent).join('/')
 }
 
+/** Letters on one page, unless the query says otherwise. */
 export const DEFAULT_LIST_LIMIT = 100
 /** Most UTF-8 bytes of a cause's texts together. */
 export const MAX_CAUSE_BYTES = 4096

@@ -60,8 +60,11 @@ export const ownErrors = {
   HANDLER_FAILED: { retriable: true, description: 'A handler threw or rejected.' },
 } as const
 
+/** A code of Kedge's own. */
 export type OwnErrorCode = keyof typeof ownErrors
+/** A code of Kafka's. */
 export type KafkaErrorName = keyof typeof kafkaErrors
+/** Every code an error of ours may have. */
 export type ErrorCode = OwnErrorCode | KafkaErrorName
 
 /** Whether the same call may succeed later without anybody changing anything. */
@@ -85,6 +88,7 @@ export interface ErrorDetails {
   readonly limit?: string
 }
 
+/** The base of every error of ours. Tell them apart by `name` and `code`. */
 export abstract class KedgeError extends Error {
   abstract override readonly name: string
   readonly code: ErrorCode

@@ -3,6 +3,7 @@
  * carries a record's key, value or headers.
  */
 
+/** How much a line matters. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
 /** What may stand in an event's fields. */

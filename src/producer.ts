@@ -19,6 +19,7 @@ import type { ProducerRecord, RecordMetadata, TimestampMs } from './record.ts'
 import { checkValue, writeValue } from './topic.ts'
 import type { Topic } from './topic.ts'
 
+/** How a producer tries and waits. */
 export interface ProducerOptions {
   /** Waits between tries. @default 100 ms growing to 1000 ms */
   readonly backoff?: BackoffOptions

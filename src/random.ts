@@ -6,6 +6,7 @@
 /** A number from 0 (inclusive) to 1 (exclusive). */
 export type Random = () => number
 
+/** The platform's random numbers. */
 export const systemRandom: Random = () => Math.random()
 
 /** A new id that nobody else has: 36 characters, visible ASCII. */

@@ -51,6 +51,7 @@ export interface RecordMetadata {
   readonly timestampMs: TimestampMs
 }
 
+/** A partition of a topic. */
 export interface TopicPartition {
   readonly topic: string
   readonly partition: number

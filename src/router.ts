@@ -62,6 +62,7 @@ export interface RetryOptions extends BackoffOptions {
   readonly maxAgeMs?: number | null
 }
 
+/** What a route may settle for itself. */
 export interface RouteOptions {
   /** Names the route in logs, reports and dead letters. @default its conditions, for example `orders key=eu` */
   readonly name?: string

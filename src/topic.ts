@@ -13,6 +13,7 @@ import type { SchemaInput, SchemaOutput, StandardFailure, StandardSchema } from 
 /** How a value is written as bytes: JSON, UTF-8 text, or the bytes themselves. */
 export type ValueFormat = 'json' | 'text' | 'bytes'
 
+/** What a topic may settle besides its name and schema. */
 export interface TopicOptions {
   /** What the schema's values are written as. @default 'json'; given by `schema` where that names a format */
   readonly format?: ValueFormat

@@ -9,6 +9,7 @@ import { openSqlite } from '../log/node-sqlite.ts'
 import type { SqliteLocation } from '../log/node-sqlite.ts'
 import { sqlStore } from '../log/sql-store.ts'
 
+/** Options of `logBroker`: where the log is, and how its engine works. */
 export type LogBrokerOptions = EngineOptions & SqliteLocation
 
 /**

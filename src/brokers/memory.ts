@@ -7,6 +7,7 @@ import { embeddedBroker } from '../log/engine.ts'
 import type { EngineOptions } from '../log/engine.ts'
 import { memoryStore } from '../log/memory-store.ts'
 
+/** Options of `memoryBroker`. */
 export type MemoryBrokerOptions = EngineOptions
 
 /** A broker that keeps everything in memory. */

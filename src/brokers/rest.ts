@@ -48,6 +48,7 @@ import {
   wireRecord,
 } from './rest/wire.ts'
 
+/** Options of `restBroker`. */
 export interface RestBrokerOptions {
   /** Address of the gateway, http or https, with no credentials in it. */
   readonly url: string
@@ -65,6 +66,7 @@ export interface RestBrokerOptions {
   readonly features?: Partial<BrokerFeatures>
 }
 
+/** What `restBroker` does where its options say nothing. */
 export const restBrokerDefaults = Object.freeze({
   username: '',
   password: '',

@@ -7,6 +7,7 @@ import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, 
 import { DeadLetterError } from '../errors.ts'
 import { checkCall, invalidCursor, listLimit, matches } from './call.ts'
 
+/** Options of `memoryDeadLetters`. */
 export interface MemoryDeadLettersOptions {
   /** Most letters kept. One more is refused, never exchanged for an old one. @default 100000, legal 1 and more */
   readonly maxLetters?: number

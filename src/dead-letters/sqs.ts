@@ -26,6 +26,7 @@ import { encodeDeadLetter } from './codec.ts'
 import { digestOf } from './digest.ts'
 import { isInvalidParameter, sqsError, tooLarge } from './sqs-errors.ts'
 
+/** Options of `sqsDeadLetters`. */
 export interface SqsDeadLettersOptions {
   /** The queue's URL, as SQS gave it. */
   readonly queueUrl: string

@@ -14,6 +14,7 @@ import { headersOfLetter } from './topic-headers.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
 import { type TopicScan, openTopicScan } from './topic-scan.ts'
 
+/** Options of `topicDeadLetters`. */
 export interface TopicDeadLettersOptions {
   /** Where the letters are stored. Not closed with the store. */
   readonly broker: Broker

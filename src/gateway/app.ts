@@ -15,6 +15,7 @@ export interface GatewayBindings {
   readonly gatewayRequest?: GatewayRequest
 }
 
+/** The Hono app that `gatewayApp` makes. */
 export type GatewayApp = Hono<{ Bindings: GatewayBindings }>
 
 /** The gateway over any broker as an app that can be served, mounted, or called in process with `app.request()`. */

@@ -16,6 +16,7 @@ import type { DocsAssets } from './routes/documents.ts'
 import type { Route } from './route.ts'
 import { WaitingCalls } from './waiting.ts'
 
+/** Who may call, from where, and within which limits. */
 export interface GatewayOptions {
   /** Who may call. Without credentials everybody may do everything: only for loopback. */
   readonly credentials?: readonly Credential[] | undefined

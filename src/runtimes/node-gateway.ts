@@ -23,6 +23,7 @@ import type { GatewayResponse } from '../gateway/request.ts'
 import type { DocsAssets } from '../gateway/routes/documents.ts'
 import { NodeRequest, writeResponse } from './node-request.ts'
 
+/** What to serve, where, and within which bounds. */
 export interface ServeGatewayOptions extends GatewayOptions {
   readonly broker: Broker
   /** @default '127.0.0.1' */
@@ -39,6 +40,7 @@ export interface ServeGatewayOptions extends GatewayOptions {
   readonly drainMs?: number | undefined
 }
 
+/** A gateway that listens. */
 export interface GatewayServer extends AsyncDisposable {
   /** Base URL, without a trailing slash. */
   readonly url: string

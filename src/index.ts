@@ -1,0 +1,116 @@
+/**
+ * The public API: everything here runs on every platform, Workers and browsers included, and needs nothing but `fetch`.
+ * What belongs to one platform or brings a large dependency has a path of its own (package.json, `exports`):
+ * `kedge/brokers/log`, `kedge/dead-letters/sqs`, `kedge/gateway`, `kedge/runtimes/cloudflare`, `kedge/runtimes/lambda`,
+ * `kedge/runtimes/node-gateway`.
+ */
+
+// Topics, producing, consuming
+export { defineTopic, narrowTopic } from './topic.ts'
+export { createProducer } from './producer.ts'
+export { createRouter, reject, RejectError } from './router.ts'
+export { defineApp, retryDefaults } from './app.ts'
+export { createConsumer } from './consumer.ts'
+export { backoffDefaults } from './backoff.ts'
+export { headersOf, headerText, lastHeader } from './headers.ts'
+export { bytesOf, exactTextOf, textOf } from './record.ts'
+
+// Brokers and dead-letter stores
+export { memoryBroker } from './brokers/memory.ts'
+export { restBroker, restBrokerDefaults } from './brokers/rest.ts'
+export { memoryDeadLetters } from './dead-letters/memory.ts'
+export { topicDeadLetters } from './dead-letters/topic.ts'
+export { decodeDeadLetter, encodeDeadLetter } from './dead-letters/codec.ts'
+export { deadLetterId, deadLetterReasons, isDeadLetterReason } from './dead-letter.ts'
+export { partitionForKey } from './partitioner.ts'
+
+// Errors
+export {
+  BrokerError,
+  ConfigError,
+  DeadLetterError,
+  GatewayError,
+  HandlerError,
+  isErrorCode,
+  isRetriableCode,
+  KedgeError,
+  ownErrors,
+  RecordError,
+} from './errors.ts'
+export { kafkaErrors } from './kafka-errors.ts'
+
+// Time and chance, for tests and for platforms that have their own
+export { systemClock } from './clock.ts'
+export { systemRandom } from './random.ts'
+
+export type { App, AppOptions, RetryPolicy } from './app.ts'
+export type { Backoff, BackoffOptions } from './backoff.ts'
+export type {
+  AutoOffsetReset,
+  Broker,
+  BrokerDriver,
+  BrokerFeatures,
+  Call,
+  CommitOptions,
+  FetchLimits,
+  GroupDescription,
+  GroupInstance,
+  MemberDescription,
+  NewTopic,
+  OffsetCommit,
+  OffsetSpec,
+  PollRequest,
+  PollResult,
+  ProduceOptions,
+  ProduceResult,
+  RunPosition,
+  TopicConfig,
+  TopicDescription,
+} from './broker.ts'
+export type { MemoryBrokerOptions } from './brokers/memory.ts'
+export type { RestBrokerOptions } from './brokers/rest.ts'
+export type { Clock } from './clock.ts'
+export type { Consumer, ConsumerOptions, RunOptions } from './consumer.ts'
+export type { RunCause, RunEnd, RunReport, StoppedPartition } from './consumer/report.ts'
+export type {
+  DeadLetter,
+  DeadLetterCause,
+  DeadLetterDriver,
+  DeadLetterFeatures,
+  DeadLetterId,
+  DeadLetterQuery,
+  DeadLetterReason,
+  DeadLetterStore,
+  Page,
+} from './dead-letter.ts'
+export type { MemoryDeadLettersOptions } from './dead-letters/memory.ts'
+export type { TopicDeadLettersOptions } from './dead-letters/topic.ts'
+export type { AnyKedgeError, ErrorCode, ErrorDetails, KafkaErrorName, OwnErrorCode, RecordIssue } from './errors.ts'
+export type { HeadersInput } from './headers.ts'
+export type { Log, LogEvent, LogLevel, LogValue } from './logger.ts'
+export type { EachResult, ProduceCall, Producer, ProducerOptions, RecordInput, RecordOptions } from './producer.ts'
+export type { Random } from './random.ts'
+export type {
+  CommittedOffset,
+  ConsumerRecord,
+  Header,
+  Offset,
+  ProducerRecord,
+  RecordMetadata,
+  TimestampMs,
+  TopicPartition,
+  TopicPartitionOffset,
+} from './record.ts'
+export type {
+  FieldValue,
+  Handler,
+  HandlerContext,
+  Otherwise,
+  RetryOptions,
+  Route,
+  RouteMatch,
+  RouteOptions,
+  Router,
+} from './router.ts'
+export type { SchemaInput, SchemaOutput, StandardSchema } from './standard-schema.ts'
+export type { Topic, TopicOptions, TopicSchema, ValueFormat } from './topic.ts'
