@@ -19,7 +19,7 @@ export interface HandlerContext {
   /** When the attempt will be given up. */
   readonly deadlineMs: TimestampMs
   /** Writes a log line with the record's coordinates. */
-  log(message: string, fields?: Readonly<Record<string, LogValue>>): void
+  readonly log: (message: string, fields?: Readonly<Record<string, LogValue>>) => void
 }
 
 /**

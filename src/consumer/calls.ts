@@ -36,7 +36,7 @@ export class Calls {
   make<T>(run: (call: Call) => Promise<T>, limits: { signal?: AbortSignal; waitMs?: number } = {}): Promise<T> {
     this.#made += 1
     const left = this.#budget.deadline - this.#clock.monotonic()
-    const timeoutMs = Math.max(1, Math.min(this.#timeoutMs + (limits.waitMs ?? 0), left))
+    const timeoutMs = Math.max(1, Math.floor(Math.min(this.#timeoutMs + (limits.waitMs ?? 0), left)))
     return run(limits.signal === undefined ? { timeoutMs } : { timeoutMs, signal: limits.signal })
   }
 }

@@ -153,6 +153,9 @@ export class GroupCoordinator {
     const live = group.claimOn(at.groupInstanceId, now)
     if (live !== undefined && live.runId !== run.runId) throw claimHeld(at, live.expiresAt - now)
     const former = group.claims.get(at.groupInstanceId)
+    // A run whose handlers take long renews its claim without polling; its member is as alive as it is.
+    const known = group.members.get(at.groupInstanceId)
+    if (known !== undefined) known.expiresAt = now + known.sessionTimeoutMs
     group.claims.set(at.groupInstanceId, { runId: run.runId, ttlMs, expiresAt: now + ttlMs })
     if (former?.runId === run.runId) return
     // What the former run, or a caller without one, polled and did not commit has to come again.
