@@ -1,5 +1,5 @@
 import { Partitioners } from 'kafkajs'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { murmur2, partitionForKey } from '../../src/partitioner.ts'
 import { bytesOf } from '../../src/record.ts'
