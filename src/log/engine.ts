@@ -113,7 +113,7 @@ class Engine implements Broker {
       return await within(
         call,
         this.#clock,
-        new Promise((resolve, reject) => this.#append({ ...plan, resolve, reject })),
+        () => new Promise((resolve, reject) => this.#append({ ...plan, resolve, reject })),
       )
     }
     const fingerprint = fingerprintOf(records, options)
@@ -128,13 +128,21 @@ class Engine implements Broker {
         reject,
       })
     }).finally(() => this.#keys.end(key))
-    return await within(call, this.#clock, written)
+    return await within(call, this.#clock, () => written)
   }
 
   async fetch(from: readonly TopicPartitionOffset[], limits: FetchLimits, call?: Call): Promise<ConsumerRecord[]> {
     this.#check(call)
     checkLimits(limits)
     this.#retain()
+    return await within(call, this.#clock, (signal) => this.#fetchNow(from, limits, signal))
+  }
+
+  async #fetchNow(
+    from: readonly TopicPartitionOffset[],
+    limits: FetchLimits,
+    signal: AbortSignal | undefined,
+  ): Promise<ConsumerRecord[]> {
     const wanted = new Map(from.map((entry) => [partitionKey(entry), entry]))
     const giveUpAt = this.#clock.monotonic() + limits.maxWaitMs
     for (;;) {
@@ -146,8 +154,8 @@ class Engine implements Broker {
       }
       const left = giveUpAt - this.#clock.monotonic()
       if (answer.records.length > 0 || left <= 0 || wanted.size === 0) return answer.records
-      await this.#waiters.wait([...wanted.keys()], left, this.#clock, call?.signal)
-      if (call?.signal?.aborted === true) throw abortError(call.signal)
+      await this.#waiters.wait([...wanted.keys()], left, this.#clock, signal)
+      if (signal?.aborted === true) throw abortError(signal)
       if (this.#closed) return []
     }
   }
@@ -155,17 +163,17 @@ class Engine implements Broker {
   async poll(request: PollRequest, call?: Call): Promise<PollResult> {
     this.#check(call)
     this.#retain()
-    return await within(call, this.#clock, this.#groups.poll(request, call?.signal))
+    return await within(call, this.#clock, (signal) => this.#groups.poll(request, signal))
   }
 
   async claim(group: GroupInstance, run: Pick<RunPosition, 'runId' | 'claimTtlMs'>, call?: Call): Promise<void> {
     this.#check(call)
-    await within(call, this.#clock, this.#groups.claim(group, run))
+    await within(call, this.#clock, () => this.#groups.claim(group, run))
   }
 
   async release(group: GroupInstance, runId: string, call?: Call): Promise<void> {
     this.#check(call)
-    await within(call, this.#clock, this.#groups.release(group, runId))
+    await within(call, this.#clock, () => this.#groups.release(group, runId))
   }
 
   async commit(
@@ -175,7 +183,7 @@ class Engine implements Broker {
     call?: Call,
   ): Promise<void> {
     this.#check(call)
-    await within(call, this.#clock, this.#groups.commit(group, offsets, options))
+    await within(call, this.#clock, () => this.#groups.commit(group, offsets, options))
   }
 
   async committed(groupId: string, partitions?: readonly TopicPartition[], call?: Call): Promise<CommittedOffset[]> {
@@ -249,7 +257,7 @@ class Engine implements Broker {
 
   async leave(group: GroupInstance, call?: Call): Promise<void> {
     this.#check(call)
-    await within(call, this.#clock, this.#groups.leave(group))
+    await within(call, this.#clock, () => this.#groups.leave(group))
   }
 
   async close(): Promise<void> {
@@ -340,24 +348,34 @@ function checkOffset(partition: Partition, offset: number): void {
   )
 }
 
-/** Gives a call up when its signal is aborted or its time is over. What it was doing goes on to its end. */
-function within<T>(call: Call | undefined, clock: Clock, work: Promise<T>): Promise<T> {
+/**
+ * Gives a call up when its signal is aborted or its time is over. What writes goes on to its end; what waits is told by
+ * the signal it is handed.
+ */
+function within<T>(call: Call | undefined, clock: Clock, work: (signal?: AbortSignal) => Promise<T>): Promise<T> {
   const { signal, timeoutMs } = call ?? {}
-  if (signal === undefined && timeoutMs === undefined) return work
+  if (signal === undefined && timeoutMs === undefined) return work()
+  const controller = new AbortController()
   return new Promise((resolve, reject) => {
+    const giveUp = (reason: Error): void => {
+      reject(reason)
+      controller.abort(reason)
+    }
     const onAbort = (): void => {
-      if (signal !== undefined) reject(abortError(signal))
+      if (signal !== undefined) giveUp(abortError(signal))
     }
     const cancel =
       timeoutMs === undefined
         ? undefined
         : clock.after(timeoutMs, () => {
-            reject(new BrokerError('TIMEOUT', `The log did not answer within ${timeoutMs} ms; the outcome is unknown.`))
+            giveUp(new BrokerError('TIMEOUT', `The log did not answer within ${timeoutMs} ms; the outcome is unknown.`))
           })
     signal?.addEventListener('abort', onAbort, { once: true })
-    work.then(resolve, reject).finally(() => {
-      cancel?.()
-      signal?.removeEventListener('abort', onAbort)
-    })
+    work(controller.signal)
+      .then(resolve, reject)
+      .finally(() => {
+        cancel?.()
+        signal?.removeEventListener('abort', onAbort)
+      })
   })
 }

@@ -20,7 +20,7 @@ import { abortError, BrokerError } from '../errors.ts'
 import type { CommittedOffset, TopicPartition, TopicPartitionOffset } from '../record.ts'
 import { comparePartitions } from './assignor.ts'
 import { assignmentOf, Group, subscription } from './group.ts'
-import type { Held, Member } from './group.ts'
+import type { Claim, Held, Member } from './group.ts'
 import { Answer, partitionKey } from './partitions.ts'
 import type { Partition, Topics } from './partitions.ts'
 import type { LogStore } from './store.ts'
@@ -59,9 +59,19 @@ export class GroupCoordinator {
     const { group: at, run } = request
     const group = this.#group(at.groupId)
     await this.#expire(group)
-    if (run === undefined) this.#refuseWhileClaimed(group, at, 'CLAIM_HELD')
-    else await this.#claim(group, at, run)
-    return await this.#inTurn(at, signal, () => this.#pollNow(group, request, signal))
+    const poll = (): Promise<PollResult> => this.#inTurn(at, signal, () => this.#pollNow(group, request, signal))
+    if (run === undefined) {
+      this.#refuseWhileClaimed(group, at, 'CLAIM_HELD')
+      return await poll()
+    }
+    const claim = await this.#claim(group, at, run)
+    claim.polls += 1
+    try {
+      return await poll()
+    } finally {
+      claim.polls -= 1
+      claim.expiresAt = this.#now() + claim.ttlMs
+    }
   }
 
   async claim(at: GroupInstance, run: Pick<RunPosition, 'runId' | 'claimTtlMs'>): Promise<void> {
@@ -93,7 +103,7 @@ export class GroupCoordinator {
     if (offsets === 'polled' && member === undefined) throw unknownMember(at)
     const entries = offsets === 'polled' ? offsetsOf(member?.delivered) : offsets.map(checkCommit)
     for (const entry of entries) this.#parts.topics.partition(entry)
-    if (options.generationId !== undefined) checkGeneration(at, member, entries, options.generationId)
+    if (options.generationId !== undefined) checkGeneration(at, group, entries, options.generationId)
     if (offsets === 'polled') member?.owed.clear()
     await this.#store(group, entries)
   }
@@ -147,28 +157,34 @@ export class GroupCoordinator {
     return group
   }
 
-  async #claim(group: Group, at: GroupInstance, run: Pick<RunPosition, 'runId' | 'claimTtlMs'>): Promise<void> {
+  async #claim(group: Group, at: GroupInstance, run: Pick<RunPosition, 'runId' | 'claimTtlMs'>): Promise<Claim> {
     const now = this.#now()
     const ttlMs = run.claimTtlMs ?? DEFAULT_CLAIM_TTL_MS
     const live = group.claimOn(at.groupInstanceId, now)
-    if (live !== undefined && live.runId !== run.runId) throw claimHeld(at, live.expiresAt - now)
+    if (live !== undefined && live.runId !== run.runId) throw claimHeld(at, live, now)
     const former = group.claims.get(at.groupInstanceId)
     // A run whose handlers take long renews its claim without polling; its member is as alive as it is.
     const known = group.members.get(at.groupInstanceId)
     if (known !== undefined) known.expiresAt = now + known.sessionTimeoutMs
-    group.claims.set(at.groupInstanceId, { runId: run.runId, ttlMs, expiresAt: now + ttlMs })
-    if (former?.runId === run.runId) return
+    if (former?.runId === run.runId) {
+      former.ttlMs = ttlMs
+      former.expiresAt = now + ttlMs
+      return former
+    }
+    const claim = { runId: run.runId, ttlMs, expiresAt: now + ttlMs, polls: 0 }
+    group.claims.set(at.groupInstanceId, claim)
     // What the former run, or a caller without one, polled and did not commit has to come again.
     const member = group.members.get(at.groupInstanceId)
     for (const map of [member?.positions, member?.delivered, member?.owed]) map?.clear()
     this.#parts.waiters.wake(groupName(group))
     await this.#save(group)
+    return claim
   }
 
   #refuseWhileClaimed(group: Group, at: GroupInstance, code: 'CLAIM_HELD' | 'CLAIM_LOST'): void {
     const now = this.#now()
     const live = group.claimOn(at.groupInstanceId, now)
-    if (live !== undefined) throw code === 'CLAIM_HELD' ? claimHeld(at, live.expiresAt - now) : claimLost(at, undefined)
+    if (live !== undefined) throw code === 'CLAIM_HELD' ? claimHeld(at, live, now) : claimLost(at, undefined)
     // The claim lapsed, and with it the positions of the run that held it.
     if (!group.claims.delete(at.groupInstanceId)) return
     const member = group.members.get(at.groupInstanceId)
@@ -395,13 +411,15 @@ function offsetsOf(positions: ReadonlyMap<string, number> | undefined): TopicPar
 
 function checkGeneration(
   at: GroupInstance,
-  member: Member | undefined,
+  group: Group,
   offsets: readonly TopicPartition[],
   generationId: number,
 ): void {
+  const member = group.members.get(at.groupInstanceId)
   const moved = offsets.filter((offset) => {
     const held: Held | undefined = member?.held.get(partitionKey(offset))
-    return held === undefined || held.since > generationId
+    // A generation that has not been yet is one nobody was told of.
+    return held === undefined || held.since > generationId || generationId > group.generationId
   })
   if (moved.length === 0) return
   const names = moved.map(({ topic, partition }) => `${topic}[${partition}]`).join(', ')
@@ -411,11 +429,13 @@ function checkGeneration(
   )
 }
 
-function claimHeld(at: GroupInstance, retryAfterMs: number): BrokerError {
+function claimHeld(at: GroupInstance, claim: Claim, now: number): BrokerError {
+  // While a poll is served the end is not known; its time starts over when the poll has ended.
+  const retryAfterMs = Math.ceil(claim.polls > 0 ? claim.ttlMs : claim.expiresAt - now)
   return new BrokerError(
     'CLAIM_HELD',
-    `Cannot poll as ${nameOf(at)}: another run holds its claim. Wait for that run to end, or for its claim to lapse in ${Math.ceil(retryAfterMs)} ms.`,
-    { retryAfterMs: Math.ceil(retryAfterMs) },
+    `Cannot poll as ${nameOf(at)}: another run holds its claim. Wait for that run to end, or for its claim to lapse in ${retryAfterMs} ms.`,
+    { retryAfterMs },
   )
 }
 

@@ -10,9 +10,10 @@ import { partitionKey } from './partitions.ts'
 
 export interface Claim {
   readonly runId: string
-  readonly ttlMs: number
-  /** Monotonic. */
+  ttlMs: number
+  /** Monotonic; put off while a poll of the run is being served. */
   expiresAt: number
+  polls: number
 }
 
 /** A partition a member holds, and the generation since which it has held it without a break. */
@@ -76,7 +77,8 @@ export class Group {
       restored.held = new Map(held.map((partition) => [partitionKey(partition), partition]))
       this.members.set(member.id, restored)
     }
-    for (const { id, runId, ttlMs } of saved.claims) this.claims.set(id, { runId, ttlMs, expiresAt: now + ttlMs })
+    for (const { id, runId, ttlMs } of saved.claims)
+      this.claims.set(id, { runId, ttlMs, expiresAt: now + ttlMs, polls: 0 })
   }
 
   /** What has to survive a restart so that nobody is rebalanced by it. */
@@ -100,7 +102,7 @@ export class Group {
   /** The live claim on an instance. */
   claimOn(instance: string, now: number): Claim | undefined {
     const claim = this.claims.get(instance)
-    return claim !== undefined && claim.expiresAt > now ? claim : undefined
+    return claim !== undefined && (claim.polls > 0 || claim.expiresAt > now) ? claim : undefined
   }
 
   join(instance: string, request: PollRequest, now: number): Member {

@@ -16,6 +16,8 @@ import { bytesOf } from '../record.ts'
 const TOPIC_NAME = /^[a-zA-Z0-9._-]{1,249}$/
 const MAX_PARTITIONS = 1000
 const MAX_NAME_LENGTH = 255
+/** It travels as an HTTP header. */
+const RUN_ID = /^[\x21-\x7e]{1,128}$/
 
 /** @throws {BrokerError} INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_CONFIG_VALUE */
 export function checkNewTopic(topic: NewTopic): TopicDescription {
@@ -99,8 +101,8 @@ export function checkPoll(request: PollRequest): void {
 
 /** @throws {BrokerError} INVALID_REQUEST */
 export function checkRun({ runId, claimTtlMs }: Pick<RunPosition, 'runId' | 'claimTtlMs'>): void {
-  if (runId.length === 0 || runId.length > MAX_NAME_LENGTH) {
-    refuse('INVALID_REQUEST', `Invalid run id of ${runId.length} characters: it takes 1 to ${MAX_NAME_LENGTH}.`)
+  if (!RUN_ID.test(runId)) {
+    refuse('INVALID_REQUEST', `Invalid run id of ${runId.length} characters: it takes 1 to 128 of visible ASCII.`)
   }
   if (claimTtlMs !== undefined && !isWhole(claimTtlMs, 1000, 900_000)) {
     refuse('INVALID_REQUEST', `Invalid claim time to live ${claimTtlMs} ms: it takes 1000 to 900000.`)
