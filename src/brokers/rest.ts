@@ -35,6 +35,7 @@ import type { Answer, ExchangeRequest, Fetch } from './rest/transport.ts'
 import { badResponse, Transport } from './rest/transport.ts'
 import type { Item } from './rest/wire.ts'
 import {
+  finite,
   itemOf,
   listOf,
   membershipOf,
@@ -183,7 +184,12 @@ class RestBroker implements Broker {
       },
       call,
       (kafka) =>
-        kafka.consumer().fetch({ topicPartitionOffsets: [...from], timeout: limits.maxWaitMs }, { parallel: false }),
+        kafka
+          .consumer()
+          .fetch(
+            { topicPartitionOffsets: [...from], timeout: finite(limits.maxWaitMs, 'maxWaitMs') },
+            { parallel: false },
+          ),
       ({ json }) => recordsOf(json),
     )
   }
@@ -279,6 +285,7 @@ class RestBroker implements Broker {
 
   async createTopic(...[topic, call = {}]: Parameters<Broker['createTopic']>): Promise<TopicDescription> {
     const { topic: name, ...body } = topic
+    for (const [setting, value] of Object.entries(body)) if (typeof value === 'number') finite(value, setting)
     const request = { method: 'PUT', path: ['topics', name], body } as const
     return read(request, await this.#send(request, call), ({ json }) => topicOf(itemOf(json, 'fields')))
   }
@@ -372,7 +379,7 @@ function claimPath({ groupId, groupInstanceId }: GroupInstance): string[] {
 }
 
 function sizeLimits({ maxRecords, maxBytes }: FetchLimits): { maxRecords: number; maxBytes: number } {
-  return { maxRecords, maxBytes }
+  return { maxRecords: finite(maxRecords, 'maxRecords'), maxBytes: finite(maxBytes, 'maxBytes') }
 }
 
 function consumeSettings(request: PollRequest): {
@@ -385,7 +392,7 @@ function consumeSettings(request: PollRequest): {
   const { topics, maxWaitMs, enableAutoCommit = false, autoCommitIntervalMs, autoOffsetReset } = request
   return {
     topics: [...topics],
-    timeout: maxWaitMs,
+    timeout: finite(maxWaitMs, 'maxWaitMs'),
     // Always said: in the dialect it is on unless refused.
     autoCommit: enableAutoCommit,
     ...(autoCommitIntervalMs === undefined ? {} : { autoCommitInterval: autoCommitIntervalMs }),

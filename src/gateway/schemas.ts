@@ -46,7 +46,8 @@ export const MAX_PARTITION = 2_147_483_647
 const safeCount = z.int().min(0)
 export const Partition: z.ZodType<number> = z.int().min(0).max(MAX_PARTITION)
 export const Offset: z.ZodType<number> = safeCount
-export const Timestamp: z.ZodType<number> = safeCount.describe('Milliseconds since the Unix epoch')
+/** A negative one is the broker's to refuse, with INVALID_TIMESTAMP. */
+export const Timestamp: z.ZodType<number> = z.int().describe('Milliseconds since the Unix epoch, at least 0')
 const Timeout = optional(safeCount).describe('Longest wait, milliseconds (default 1000)')
 
 /** A number in a header or query: decimal digits. */
@@ -291,7 +292,7 @@ export const ProduceHeaders: z.ZodType<ProduceHeaders> = z.object({
   'kedge-results': z.literal('each').optional(),
   'idempotency-key': z
     .string()
-    .regex(/^(?:[\x21\x23-\x7e][\x21-\x7e]{0,254}|"[\x21\x23-\x7e]{1,255}")$/)
+    .regex(/^(?:[\x21\x23-\x7e][\x21-\x7e]{0,254}|"(?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$/)
     .optional(),
 })
 
@@ -349,8 +350,9 @@ export const OffsetsAt: z.ZodType<'earliest' | 'latest' | number> = z.union([
   z.enum(['earliest', 'latest']),
   z
     .string()
-    .regex(/^\d{1,15}$/)
-    .transform(Number),
+    .regex(/^\d{1,16}$/)
+    .transform(Number)
+    .pipe(safeCount),
 ])
 
 /** A field that may be left out, or be null, which means the same. */

@@ -20,12 +20,21 @@ export class WireError extends Error {}
 export function wireRecord({ topic, partition, key, value, headers, timestampMs }: ProducerRecord): WireRecord {
   return {
     topic,
-    ...(partition === undefined ? {} : { partition }),
+    ...(partition === undefined ? {} : { partition: finite(partition, 'a partition') }),
     ...(key === null ? {} : { key: base64Of(key) }),
     value: value === null ? null : base64Of(value),
     ...(headers === undefined || headers.length === 0 ? {} : { headers: headers.map(wireHeader) }),
-    ...(timestampMs === undefined ? {} : { timestamp: timestampMs }),
+    ...(timestampMs === undefined ? {} : { timestamp: finite(timestampMs, 'a timestamp') }),
   }
+}
+
+/**
+ * A number that JSON can carry: it writes every other as null, which on the wire means the default.
+ * @throws {BrokerError} INVALID_REQUEST
+ */
+export function finite(value: number, what: string): number {
+  if (Number.isFinite(value)) return value
+  throw new BrokerError('INVALID_REQUEST', `Cannot send ${value} as ${what}: give a finite number.`)
 }
 
 function wireHeader({ key, value }: Header): { key: string; value?: string } {

@@ -136,8 +136,9 @@ async function scopedKey(key: string, { principal, sha256 }: RouteContext): Prom
   return toBase64(await sha256(bytesOf(`${principal.name ?? ''}\n${key}`)))
 }
 
+/** The key of a header that may be a string of RFC 8941, which escapes quotes and backslashes. */
 function unquoted(key: string): string {
-  return key.startsWith('"') ? key.slice(1, -1) : key
+  return key.startsWith('"') ? key.slice(1, -1).replaceAll(/\\(["\\])/g, '$1') : key
 }
 
 function listOf<T>(body: T | readonly T[]): readonly T[] {

@@ -220,7 +220,7 @@ export function groups(it: AddCase): void {
   it('refuses a session timeout out of range with INVALID_SESSION_TIMEOUT', async (t) => {
     const topic = await t.topic()
 
-    for (const sessionTimeoutMs of [999, 1_800_001, 0, -1]) {
+    for (const sessionTimeoutMs of [999, 1_800_001, 0]) {
       await refusal(t.pollNow({ group: newGroup(), topics: [topic], sessionTimeoutMs }), 'INVALID_SESSION_TIMEOUT')
     }
   })

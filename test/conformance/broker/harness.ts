@@ -102,6 +102,11 @@ export class BrokerCase {
     return created.topic
   }
 
+  /** A new topic that deletes nothing, for records with timestamps of long ago. */
+  async topicForEver(partitions = 1): Promise<string> {
+    return await this.topic(partitions, this.features.retention ? { retentionMs: null } : {})
+  }
+
   /** Produces records that must all be stored, and gives their metadata. */
   async produce(...records: readonly ProducerRecord[]): Promise<RecordMetadata[]> {
     return stored(await this.#broker.produce(records))

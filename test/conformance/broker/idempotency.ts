@@ -34,7 +34,7 @@ export function idempotency(add: AddCase): void {
   })
 
   it('refuses a key that was used with other records with IDEMPOTENCY_KEY_REUSED', async (t) => {
-    const topic = await t.topic(2)
+    const topic = await t.topicForEver(2)
     const a = record(topic, 'a', { key: 'k', partition: 0, timestampMs: 5, headers: [['h', 'v']] })
     const b = record(topic, 'b', { partition: 0 })
     await t.broker.produce([a, b], { idempotencyKey: 'key' })

@@ -34,14 +34,14 @@ export function offsets(it: AddCase): void {
   })
 
   it('finds the first record at or after a time, in one batch', async (t) => {
-    const topic = await t.topic()
+    const topic = await t.topicForEver()
     await t.produce(...[100, 300, 200, 400].map((timestampMs) => record(topic, 'v', { timestampMs })))
 
     await expectFound(t, topic)
   })
 
   it('finds the first record at or after a time, over batches and restarts', async (t) => {
-    const topic = await t.topic()
+    const topic = await t.topicForEver()
     for (const timestampMs of [100, 300, 200, 400]) await t.produce(record(topic, 'v', { timestampMs }))
     await t.reopen()
 
@@ -49,7 +49,7 @@ export function offsets(it: AddCase): void {
   })
 
   it('gives the log end where no record is so young', async (t) => {
-    const topic = await t.topic()
+    const topic = await t.topicForEver()
     await t.produce(...[100, 200].map((timestampMs) => record(topic, 'v', { timestampMs })))
 
     expect(await at(t, topic, 201)).toBe(2)
