@@ -224,7 +224,8 @@ export interface Broker extends AsyncDisposable {
    *
    * With `run`: takes or renews the claim on the instance first. Another run's live claim rejects with CLAIM_HELD and
    * `retryAfterMs`; a run that takes the claim starts from the committed offsets, and what the instance's former run
-   * polled without committing comes again.
+   * polled without committing comes again. Where nothing is committed and the reset is `latest`, the log end that the run
+   * found is committed at once: otherwise each run would look for the end anew, past what came in between two runs.
    *
    * Concurrent polls of one instance are served one after the other. A poll that waits is ended (with what there is, or
    * empty) by `leave`, `deleteTopic` and `close`, never left hanging.

@@ -69,6 +69,22 @@ export function positions(add: AddCase): void {
     expect(valuesOf(next.records)).toEqual(['v3'])
   })
 
+  it('starts every run where the first one found the log end, when the reset is latest', async (t) => {
+    const topic = await t.topic()
+    const group = newGroup()
+    await t.produce(...series(topic, 0, 2, 'old'))
+    const first = newRun()
+    const empty = await t.poll({ group, topics: [topic], run: first, autoOffsetReset: 'latest', maxWaitMs: 0 })
+    await t.broker.release(group, first.runId)
+
+    await t.produce(...series(topic, 0, 2, 'new'))
+    await t.reopen()
+    const next = await t.poll({ group, topics: [topic], run: newRun(), autoOffsetReset: 'latest' })
+
+    expect(empty.records).toEqual([])
+    expect(valuesOf(next.records)).toEqual(['new0', 'new1'])
+  })
+
   it('waits for records after the position', async (t) => {
     const topic = await t.topic()
     const group = newGroup()
