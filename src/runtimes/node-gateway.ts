@@ -82,15 +82,22 @@ export async function serveGateway(options: ServeGatewayOptions): Promise<Gatewa
 
 function running(server: Server, gateway: Gateway, host: string, drainMs: number): GatewayServer {
   let closed: Promise<void> | undefined
-  const close = (): Promise<void> => (closed ??= drain(server, gateway, drainMs))
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  const close = (): Promise<void> => (closed ??= drain(server, gateway, sockets, drainMs))
   // A TCP server that listens has an address with a port.
   const { port } = server.address() as AddressInfo
   const url = `http://${isIP(host) === 6 ? `[${host}]` : host}:${port}`
   return { url, gateway, close, [Symbol.asyncDispose]: close }
 }
 
-function drain(server: Server, gateway: Gateway, drainMs: number): Promise<void> {
+function drain(server: Server, gateway: Gateway, sockets: ReadonlySet<Socket>, drainMs: number): Promise<void> {
   gateway.waiting.drain()
+  // To Node a connection on which nothing was sent yet is not idle, and clients open such ones to have them ready.
+  for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
   return new Promise((resolve) => {
     const giveUp = setTimeout(() => server.closeAllConnections(), drainMs)
     server.close(() => {
