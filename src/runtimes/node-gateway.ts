@@ -1,5 +1,6 @@
 /**
- * The gateway on Node: bare `node:http` for the hot calls, Hono for the rest, one `Gateway` behind both.
+ * The gateway on Node: the socket itself for hot calls in plain form (`fast-lane.ts`), bare `node:http` for
+ * the other hot calls, Hono for the rest, one `Gateway` behind all three.
  *
  * Here is what only a real server can do: deadlines for slow senders, answers to what is not even HTTP, bodies on GET,
  * bounded reading, and an end that lets requests in flight finish.
@@ -21,6 +22,7 @@ import { Gateway, type GatewayOptions } from '../gateway/gateway.ts'
 import { limitNames } from '../gateway/limits.ts'
 import type { GatewayResponse } from '../gateway/request.ts'
 import type { DocsAssets } from '../gateway/routes/documents.ts'
+import { installFastLane, type FastLane } from './fast-lane.ts'
 import { NodeRequest, writeResponse } from './node-request.ts'
 
 /** What to serve, where, and within which bounds. */
@@ -75,36 +77,53 @@ export async function serveGateway(options: ServeGatewayOptions): Promise<Gatewa
   })
   // Beyond its own count Node drops headers in silence; ours is counted, and refused.
   server.maxHeadersCount = 0
-  listenForRequests(server, gateway, options.hotPath ?? true)
+  const hotPath = options.hotPath ?? true
+  listenForRequests(server, gateway, hotPath)
+  const lane = hotPath ? fastLane(server, gateway, headersTimeoutMs) : undefined
   await listen(server, host, port)
-  return running(server, gateway, host, options.drainMs ?? DRAIN_MS)
+  return running({ server, gateway, lane }, host, options.drainMs ?? DRAIN_MS)
 }
 
-function running(server: Server, gateway: Gateway, host: string, drainMs: number): GatewayServer {
+interface Parts {
+  readonly server: Server
+  readonly gateway: Gateway
+  readonly lane: FastLane | undefined
+}
+
+function fastLane(server: Server, gateway: Gateway, firstByteMs: number): FastLane {
+  return installFastLane(server, gateway, { isHot: isHotTarget, firstByteMs, keepAliveMs: KEEP_ALIVE_MS })
+}
+
+function running(parts: Parts, host: string, drainMs: number): GatewayServer {
+  const { server, gateway } = parts
   let closed: Promise<void> | undefined
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  const close = (): Promise<void> => (closed ??= drain(server, gateway, sockets, drainMs))
+  const close = (): Promise<void> => (closed ??= drain(parts, sockets, drainMs))
   // A TCP server that listens has an address with a port.
   const { port } = server.address() as AddressInfo
   const url = `http://${isIP(host) === 6 ? `[${host}]` : host}:${port}`
   return { url, gateway, close, [Symbol.asyncDispose]: close }
 }
 
-function drain(server: Server, gateway: Gateway, sockets: ReadonlySet<Socket>, drainMs: number): Promise<void> {
+function drain({ server, gateway, lane }: Parts, sockets: ReadonlySet<Socket>, drainMs: number): Promise<void> {
   gateway.waiting.drain()
   // To Node a connection on which nothing was sent yet is not idle, and clients open such ones to have them ready.
   for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
   return new Promise((resolve) => {
-    const giveUp = setTimeout(() => server.closeAllConnections(), drainMs)
+    const giveUp = setTimeout(() => {
+      server.closeAllConnections()
+      lane?.closeAll()
+    }, drainMs)
     server.close(() => {
       clearTimeout(giveUp)
       resolve()
     })
     server.closeIdleConnections()
+    lane?.closeIdle()
   })
 }
 
@@ -147,7 +166,11 @@ async function serveHot(gateway: Gateway, incoming: IncomingMessage, outgoing: S
 
 /** The calls that functions make for every record or batch. */
 function isHot({ method, url = '' }: IncomingMessage): boolean {
-  return method === 'POST' && (url.startsWith('/produce') || url.startsWith('/consume/') || url.startsWith('/commit/'))
+  return method === 'POST' && isHotTarget(url)
+}
+
+function isHotTarget(target: string): boolean {
+  return target.startsWith('/produce') || target.startsWith('/consume/') || target.startsWith('/commit/')
 }
 
 function honoListener(gateway: Gateway): (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<void> {

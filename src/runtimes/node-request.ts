@@ -41,7 +41,7 @@ export class NodeRequest implements GatewayRequest {
     if (this.#controller === undefined) {
       const controller = new AbortController()
       const onClose = (): void => {
-        if (!this.#outgoing.writableFinished) controller.abort(gone())
+        if (!this.#outgoing.writableFinished) controller.abort(clientGone())
       }
       if (this.#outgoing.destroyed || this.#outgoing.closed) onClose()
       else this.#outgoing.once('close', onClose)
@@ -76,7 +76,7 @@ export class NodeRequest implements GatewayRequest {
       })
       incoming.on('close', () => {
         // Comes after every request; an error is not made for nothing.
-        if (!isWhole) reject(gone())
+        if (!isWhole) reject(clientGone())
       })
     })
   }
@@ -95,6 +95,7 @@ function originForm(url: string): string {
   return url.startsWith('/') ? url : url.replace(/^https?:\/\/[^/?]*/i, '')
 }
 
-function gone(): GatewayError {
+/** Why a request's signal is aborted when its connection closed. */
+export function clientGone(): GatewayError {
   return new GatewayError('ABORTED', 'The client went away before its request was answered.')
 }
