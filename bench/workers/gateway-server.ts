@@ -9,7 +9,7 @@ let gateway: Awaited<ReturnType<typeof serveGateway>> | undefined
 serve(
   {
     async start({ dir }: { readonly dir?: string }) {
-      const broker = dir === undefined ? memoryBroker() : logBroker({ dir })
+      const broker = dir === undefined ? memoryBroker({ defer: setImmediate }) : logBroker({ dir })
       gateway = await serveGateway({ broker, host: '127.0.0.1', port: 0 })
       return Number(new URL(gateway.url).port)
     },

@@ -3,6 +3,7 @@
  * value and headers come back byte for byte. The text is plain ASCII whatever the letter holds: some stores (SQS) refuse
  * characters that are legal in JSON, and bytes and characters are then the same count.
  */
+import { base64Of, bytesOfBase64 } from '../base64.ts'
 import { type DeadLetter, type DeadLetterCause, isDeadLetterReason } from '../dead-letter.ts'
 import { DeadLetterError } from '../errors.ts'
 import type { ConsumerRecord, Header } from '../record.ts'
@@ -128,19 +129,12 @@ function integerOf(value: unknown): number {
 }
 
 function base64OrNull(bytes: Uint8Array | null): string | null {
-  if (bytes === null) return null
-  let binary = ''
-  // String.fromCharCode takes its bytes as arguments, of which an engine allows some tens of thousands.
-  for (let at = 0; at < bytes.length; at += 0x8000) {
-    binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000))
-  }
-  return btoa(binary)
+  return bytes === null ? null : base64Of(bytes)
 }
 
 function bytesOrNull(value: unknown): Uint8Array | null {
   if (value === null) return null
-  const binary = atob(stringOf(value))
-  const bytes = new Uint8Array(binary.length)
-  for (let at = 0; at < binary.length; at += 1) bytes[at] = binary.charCodeAt(at)
+  const bytes = bytesOfBase64(stringOf(value))
+  if (bytes === undefined) throw new TypeError('not base64')
   return bytes
 }

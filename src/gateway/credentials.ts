@@ -9,7 +9,8 @@ import * as z from 'zod'
 import { ConfigError, GatewayError } from '../errors.ts'
 import { bytesOf } from '../record.ts'
 import { Principal, verbs, type Scope } from './principal.ts'
-import { fromBase64, strictText } from './text.ts'
+import { bytesOfBase64 } from '../base64.ts'
+import { strictText } from './text.ts'
 
 /** One credential of the credentials file. */
 export interface Credential {
@@ -133,7 +134,7 @@ function queryPair(query: QueryCredentials | undefined): Pair | undefined {
 function headerPair(authorization: string): Pair | undefined {
   const encoded = /^(?:basic|bearer) +([A-Za-z0-9+/]+={0,2}) *$/i.exec(authorization)?.[1]
   if (encoded === undefined) return undefined
-  const bytes = fromBase64(encoded.padEnd(Math.ceil(encoded.length / 4) * 4, '='))
+  const bytes = bytesOfBase64(encoded.padEnd(Math.ceil(encoded.length / 4) * 4, '='))
   const text = bytes === undefined ? undefined : strictText(bytes)
   const colon = text?.indexOf(':') ?? -1
   if (text === undefined || colon === -1) return undefined

@@ -3,6 +3,7 @@
  * `Kedge-Encoding: base64` they are base64 or null and nothing is lost.
  */
 import { GatewayError } from '../errors.ts'
+import { base64Of, bytesOfBase64 } from '../base64.ts'
 import { bytesOf } from '../record.ts'
 
 /** How keys, values and header values are written in a request and its answer. */
@@ -13,7 +14,7 @@ const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** Bytes as the dialect shows them: UTF-8 text with U+FFFD for what is not, `""` for null; or base64, null for null. */
 export function showBytes(bytes: Uint8Array | null, encoding: Encoding): string | null {
-  if (encoding === 'base64') return bytes === null ? null : toBase64(bytes)
+  if (encoding === 'base64') return bytes === null ? null : base64Of(bytes)
   return bytes === null ? '' : decoder.decode(bytes)
 }
 
@@ -32,7 +33,7 @@ export function strictText(bytes: Uint8Array): string | undefined {
  */
 export function readBytes(text: string, encoding: Encoding, where: string): Uint8Array {
   if (encoding === 'base64') {
-    const bytes = fromBase64(text)
+    const bytes = bytesOfBase64(text)
     if (bytes === undefined) {
       throw new GatewayError('INVALID_RECORD', `Cannot read ${where}: it is not base64. Send padded standard base64.`)
     }
@@ -45,25 +46,4 @@ export function readBytes(text: string, encoding: Encoding, where: string): Uint
     )
   }
   return bytesOf(text)
-}
-
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
-
-/** Bytes of padded standard base64, or undefined where the text is something else. */
-export function fromBase64(text: string): Uint8Array | undefined {
-  if (!BASE64.test(text)) return undefined
-  const binary = atob(text)
-  const bytes = new Uint8Array(binary.length)
-  for (let at = 0; at < binary.length; at += 1) bytes[at] = binary.charCodeAt(at)
-  return bytes
-}
-
-/** A chunk whose characters fit the arguments of one call on every engine. */
-const CHUNK = 8192
-
-/** Padded standard base64. */
-export function toBase64(bytes: Uint8Array): string {
-  let binary = ''
-  for (let at = 0; at < bytes.length; at += CHUNK) binary += String.fromCharCode(...bytes.subarray(at, at + CHUNK))
-  return btoa(binary)
 }

@@ -28,7 +28,8 @@ export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
   const credentials = await credentialsOf(config)
   // Before the log is opened: a refusal should leave no folder behind.
   refuseExposure(config.host, credentials)
-  const broker = config.broker === 'memory' ? memoryBroker() : logBroker({ dir: config.dataDir })
+  // With setImmediate the requests of one turn share a batch, as they do in the log.
+  const broker = config.broker === 'memory' ? memoryBroker({ defer: setImmediate }) : logBroker({ dir: config.dataDir })
   try {
     await createTopics(broker, config.topics)
     const server = await serveGateway({

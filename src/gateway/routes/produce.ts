@@ -15,7 +15,7 @@ import {
   TopicName,
   TopicRecordsIn,
 } from '../schemas.ts'
-import { toBase64 } from '../text.ts'
+import { base64Of } from '../../base64.ts'
 
 const methods: readonly Method[] = ['GET', 'POST']
 const errors: readonly ErrorCode[] = [
@@ -133,7 +133,7 @@ function append(
 
 /** Two credentials never meet on one key: each has its own keys, by a digest that also bounds their length. */
 async function scopedKey(key: string, { principal, sha256 }: RouteContext): Promise<string> {
-  return toBase64(await sha256(bytesOf(`${principal.name ?? ''}\n${key}`)))
+  return base64Of(await sha256(bytesOf(`${principal.name ?? ''}\n${key}`)))
 }
 
 /** The key of a header that may be a string of RFC 8941, which escapes quotes and backslashes. */
