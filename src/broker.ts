@@ -98,8 +98,12 @@ export interface FetchLimits {
  * names one that is still valid, and the committed offset otherwise. So an answer that was lost is simply asked for again.
  */
 export interface RunPosition {
+  /** 1 to 128 visible ASCII characters: it travels as an HTTP header. */
   readonly runId: string
-  /** How long the claim lives without a poll, commit or claim from the run. @default 60000, legal 1000 to 900000 */
+  /**
+   * How long the claim lives without a poll, commit or claim from the run; it lives while a poll of the run is served.
+   * @default 60000, legal 1000 to 900000
+   */
   readonly claimTtlMs?: number
   /** The generation that came with the run's newest poll answer; absent in its first poll. */
   readonly generationId?: number

@@ -125,10 +125,13 @@ export function commit(it: AddCase): void {
   })
 
   it('takes 4,096 bytes of metadata and refuses more with OFFSET_METADATA_TOO_LARGE', async (t) => {
-    if (!t.features.offsetMetadata) return
     const topic = await t.topic()
     const group = newGroup()
     const entry = { topic, partition: 0, offset: 1 }
+    if (!t.features.offsetMetadata) {
+      await refusal(t.broker.commit(group, [{ ...entry, metadata: '' }]), 'UNSUPPORTED')
+      return
+    }
     const largest = 'ü'.repeat(MAX_OFFSET_METADATA_BYTES / 2)
 
     await t.broker.commit(group, [{ ...entry, metadata: largest }])

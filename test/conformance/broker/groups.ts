@@ -330,10 +330,13 @@ export function groups(it: AddCase): void {
   })
 
   it('reads settings when the member joins, and not later', async (t) => {
-    if (!t.features.autoCommit) return
     const topic = await t.topic()
     const group = newGroup()
     await t.produce(...series(topic, 0, 4))
+    if (!t.features.autoCommit) {
+      await refusal(t.pollNow({ group, topics: [topic], enableAutoCommit: true }), 'UNSUPPORTED')
+      return
+    }
 
     await t.poll({ group, topics: [topic], maxRecords: 2, enableAutoCommit: false })
     await t.pass(60_000)
