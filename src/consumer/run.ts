@@ -269,8 +269,8 @@ export class Run {
       }
       const outcome = this.#handling.handle(lane, record, now)
       const settled = outcome instanceof Promise ? await outcome : outcome
-      // The partition moved away, or the run gave up, while the record was being handled: it counts for nothing here.
-      if (!lane.isOpen || this.#ending.signal.aborted) return
+      // The partition moved away while the record was being handled: what became of it is not this run's to tell.
+      if (!lane.isOpen) return
       if (!this.#settle(lane, record, settled)) return
     }
   }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Broker, OffsetCommit, PollRequest } from '../../src/broker.ts'
 import { BrokerError } from '../../src/errors.ts'
 import { textOf } from '../../src/record.ts'
-import { openBench, TOPIC, withCalls } from '../support/consumer.ts'
+import { finish, openBench, TOPIC, withCalls } from '../support/consumer.ts'
 import { until } from '../support/until.ts'
 
 const group = { groupId: 'g', groupInstanceId: 'i' }
@@ -194,6 +194,42 @@ describe('a rebalance in the middle of a run', () => {
     expect(report.committed).toHaveLength(1)
     expect(report.uncommitted).toHaveLength(1)
     expect((await bench.committed()).toSorted((a, b) => a - b)).toEqual([-1, 2])
+  })
+
+  test.each([
+    { othersOffset: 10, what: 'further than this run had read' },
+    { othersOffset: 2, what: 'less than this run had read' },
+  ])('that the run misses, while another member gets $what, moves no offset back', async ({ othersOffset }) => {
+    const gates: (() => void)[] = []
+    let failures = 1
+    const offsets: number[] = []
+    const bench = await openBench({
+      handler: () => (gates.length === 0 ? new Promise<void>((resolve) => gates.push(resolve)) : undefined),
+      consumer: { maxPollRecords: 2 },
+      wrap: (broker) =>
+        withCalls(broker, {
+          commit: async (...args) => {
+            // The first commit fails, so that the next one comes after a poll of the new generation.
+            if (failures-- > 0) throw new BrokerError('NETWORK', 'lost')
+            await broker.commit(...args)
+            offsets.push((await broker.committed('g'))[0]?.offset ?? -1)
+          },
+        }),
+    })
+    await bench.produce(numbered(20))
+    const running = bench.start({ stopWhenEmpty: true })
+    await until(() => gates.length === 1)
+    await bench.clock.advance(10)
+    const other = { groupId: 'g', groupInstanceId: 'other' }
+    await bench.broker.leave(group)
+    await bench.broker.commit(other, [{ topic: TOPIC, partition: 0, offset: othersOffset }])
+
+    gates[0]?.()
+    await finish(bench.clock, running)
+
+    expect(await bench.committed()).toEqual([20])
+    expect(Math.min(...offsets)).toBeGreaterThan(othersOffset)
+    expect(offsets).toEqual(offsets.toSorted((a, b) => a - b))
   })
 
   test('that takes a partition away and brings it back unseen moves no offset back and loses nothing', async () => {

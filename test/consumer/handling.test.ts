@@ -268,6 +268,26 @@ describe('a retry', () => {
     expect(second).toMatchObject({ handled: 2, committed: [{ offset: 2 }] })
   })
 
+  test('that does not fit into the run keeps back what comes later, so that no commit passes the record', async () => {
+    const handled: number[] = []
+    const bench = await openBench({
+      handler: ({ offset }) => {
+        if (offset === 1) throw new Error('again')
+        handled.push(offset)
+      },
+      app: { retry: { initialMs: 40_000, maxMs: 40_000 } },
+    })
+    await bench.produce(['a', 'b'])
+    const running = bench.start({ budget: { runMs: 20_000 } })
+    await bench.clock.advance(5_000)
+    await bench.produce(['c', 'd'])
+    await bench.clock.advance(20_000)
+
+    expect(await running).toMatchObject({ handled: 1, unfinished: 3, committed: [{ offset: 1 }] })
+    expect(handled).toEqual([0])
+    expect(await bench.committed()).toEqual([1])
+  })
+
   test('of one partition does not hold up another, nor pass over what waits behind it', async () => {
     const seen: string[] = []
     const bench = await openBench({
