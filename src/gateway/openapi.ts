@@ -35,9 +35,10 @@ export function errorStatuses(route: Route): readonly number[] {
 /** The document. */
 export function openApiDocument(routes: readonly Route[]): object {
   const paths: Record<string, Record<string, object>> = {}
+  const schemas: Components = {}
   for (const route of routes) {
     const path = route.path.replace('+}', '}')
-    paths[path] = { ...paths[path], ...operations(route) }
+    paths[path] = { ...paths[path], ...operations(route, schemas) }
   }
   return {
     openapi: '3.1.0',
@@ -55,47 +56,51 @@ export function openApiDocument(routes: readonly Route[]): object {
         basic: { type: 'http', scheme: 'basic' },
         bearer: { type: 'http', scheme: 'bearer', description: 'base64 of username:password' },
       },
-      schemas: { Error: jsonSchema(ErrorOut, 'output') },
+      schemas,
     },
     tags: [],
   }
 }
 
-function operations(route: Route): Record<string, object> {
-  return Object.fromEntries(route.methods.map((method) => [method.toLowerCase(), operation(route, method)]))
+function operations(route: Route, components: Components): Record<string, object> {
+  return Object.fromEntries(route.methods.map((method) => [method.toLowerCase(), operation(route, method, components)]))
 }
 
-function operation(route: Route, method: Method): object {
-  const body = requestBody(route)
+function operation(route: Route, method: Method, components: Components): object {
+  const body = requestBody(route, components)
   return {
     operationId: route.methods.length > 1 ? `${route.operationId}${titleCase(method)}` : route.operationId,
     summary: route.summary,
     parameters: [
-      ...parameters(route.schemas.params, 'path'),
-      ...parameters(route.schemas.query, 'query'),
-      ...parameters(route.schemas.headers, 'header'),
+      ...parameters(route.schemas.params, 'path', components),
+      ...parameters(route.schemas.query, 'query', components),
+      ...parameters(route.schemas.headers, 'header', components),
     ],
     ...(body === undefined ? {} : { requestBody: body }),
-    responses: responses(route),
+    responses: responses(route, components),
     security:
       route.access === 'public' ? [] : [{ basic: [] }, { bearer: [] }, ...(route.access === 'query' ? [{}] : [])],
   }
 }
 
-function requestBody(route: Route): object | undefined {
+function requestBody(route: Route, components: Components): object | undefined {
   if (route.bodyKind === 'none') return undefined
   if (route.bodyKind === 'bytes') return { content: { 'application/octet-stream': {} } }
   const { body } = route.schemas
   const isOptional = body?.safeParse(undefined).success ?? true
   return {
     required: !isOptional,
-    content: { 'application/json': { schema: body === undefined ? {} : jsonSchema(body, 'input') } },
+    content: { 'application/json': { schema: body === undefined ? {} : jsonSchema(body, 'input', components) } },
   }
 }
 
-function parameters(schema: z.ZodType | undefined, where: 'path' | 'query' | 'header'): object[] {
+function parameters(
+  schema: z.ZodType | undefined,
+  where: 'path' | 'query' | 'header',
+  components: Components,
+): object[] {
   if (schema === undefined) return []
-  const { properties = {}, required = [] } = jsonSchema(schema, 'input') as {
+  const { properties = {}, required = [] } = jsonSchema(schema, 'input', components) as {
     properties?: Record<string, object>
     required?: string[]
   }
@@ -107,12 +112,14 @@ function parameters(schema: z.ZodType | undefined, where: 'path' | 'query' | 'he
   }))
 }
 
-function responses(route: Route): Record<string, object> {
+function responses(route: Route, components: Components): Record<string, object> {
+  const error = jsonSchema(ErrorOut, 'output', components)
   const good = Object.entries(route.answers).map(([status, schema]) => [
     status,
     {
       description: route.summary,
-      content: schema === null ? { '*/*': {} } : { 'application/json': { schema: jsonSchema(schema, 'output') } },
+      content:
+        schema === null ? { '*/*': {} } : { 'application/json': { schema: jsonSchema(schema, 'output', components) } },
     },
   ])
   const bad = errorStatuses(route).map((status) => [
@@ -120,7 +127,7 @@ function responses(route: Route): Record<string, object> {
     {
       description: codesOf(route, status).join(', '),
       headers: { 'Kedge-Error': { schema: { type: 'string' } }, 'Kedge-Retriable': { schema: { type: 'string' } } },
-      content: { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } },
+      content: { 'application/json': { schema: error } },
     },
   ])
   return Object.fromEntries([...good, ...bad]) as Record<string, object>
@@ -131,18 +138,27 @@ function codesOf(route: Route, status: number): readonly string[] {
   return codes.length === 0 ? [status === 431 ? 'LIMIT_EXCEEDED' : 'UNKNOWN_ROUTE'] : codes
 }
 
-/** A schema's JSON Schema, draft 2020-12, inlined. */
-export function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): object {
-  const { $schema: _dialect, ...rest } = z.toJSONSchema(schema, {
+/** Named schemas of the document, filled as operations are made of them. */
+type Components = Record<string, object>
+
+/** A schema's JSON Schema, draft 2020-12; its named parts go to the document's components. */
+function jsonSchema(schema: z.ZodType, io: 'input' | 'output', components: Components): object {
+  const made = z.toJSONSchema(schema, {
     io,
     unrepresentable: 'any',
-    reused: 'inline',
     override({ jsonSchema }) {
-      // Shared schemas have names for people; inlined they need no identity.
+      // The name is in the reference; as an identity it would be resolved as an address.
       delete jsonSchema.id
     },
   })
+  const { $schema: _dialect, $defs = {}, ...rest } = inDocument(made)
+  Object.assign(components, $defs)
   return rest
+}
+
+/** References are absolute in a document, and there named schemas stand elsewhere. */
+function inDocument<T>(schema: T): T {
+  return JSON.parse(JSON.stringify(schema).replaceAll('"#/$defs/', '"#/components/schemas/')) as T
 }
 
 function headerCase(name: string): string {
