@@ -10,7 +10,7 @@ export const base64Of: (bytes: Uint8Array) => string = hasBuffer() ? base64ByBuf
 export const bytesOfBase64: (text: string) => Uint8Array | undefined = hasBuffer() ? bytesByBuffer : bytesPortably
 
 function hasBuffer(): boolean {
-  return typeof globalThis.Buffer?.from === 'function'
+  return typeof Buffer === 'function' && typeof Buffer.from === 'function'
 }
 
 function base64ByBuffer(bytes: Uint8Array): string {
