@@ -1,5 +1,12 @@
-/** R5, a bare loop over records and one handler, and the same records through compiled routes. */
-import { defineApp } from '../../src/app.ts'
+/**
+ * R5, a bare loop over records and one handler, and the same records through compiled routes; then the same for a broker in
+ * this process: a loop of poll, handle and commit, and a consumer run, which routes and does all else that a run does.
+ */
+import { type App, defineApp } from '../../src/app.ts'
+import type { Broker } from '../../src/broker.ts'
+import { memoryBroker } from '../../src/brokers/memory.ts'
+import { createConsumer } from '../../src/consumer.ts'
+import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { type ConsumerRecord, bytesOf } from '../../src/record.ts'
 import { type HandlerContext, createRouter } from '../../src/router.ts'
 import { jsonValue } from '../payload.ts'
@@ -30,11 +37,7 @@ serve({
   },
   async routed({ routes, runMs }: RouterRun): Promise<Sample> {
     const records = recordsFor(routes)
-    const router = createRouter()
-    for (const { topic, key } of placesOf(routes)) {
-      router.on(key === undefined ? { topic } : { topic, key }, handlerNumber(router.routes.length))
-    }
-    const { table } = defineApp({ groupId: 'bench', router })
+    const { table } = appWith(routes, 'bench')
     return timed(runMs, async () => {
       for (const record of records) {
         const found = table.find(record)
@@ -44,7 +47,67 @@ serve({
       }
     })
   },
+  async polled({ routes, runMs }: RouterRun): Promise<Sample> {
+    const broker = await brokerWith(routes)
+    const handler = handlerNumber(0)
+    const { subscription } = appWith(routes, 'bench')
+    return timed(runMs, async (batch) => {
+      const group = { groupId: `polled-${batch}`, groupInstanceId: 'bench' }
+      const request = { group, topics: subscription, autoOffsetReset: 'earliest', ...LIMITS } as const
+      for (;;) {
+        const { records } = await broker.poll(request)
+        if (records.length === 0) break
+        for (const record of records) {
+          const result: unknown = handler(record)
+          if (result instanceof Promise) await result
+        }
+        await broker.commit(group, 'polled')
+      }
+      await broker.leave(group)
+    })
+  },
+  async run({ routes, runMs }: RouterRun): Promise<Sample> {
+    const broker = await brokerWith(routes)
+    return timed(runMs, async (batch) => {
+      const consumer = createConsumer(appWith(routes, `run-${batch}`), {
+        broker,
+        deadLetters: memoryDeadLetters(),
+        groupInstanceId: 'bench',
+        maxPollRecords: LIMITS.maxRecords,
+        maxPollBytes: LIMITS.maxBytes,
+      })
+      const deadlineMs = Date.now() + 60_000
+      await consumer.run({ runId: `run-${batch}`, deadlineMs, stopWhenEmpty: true })
+    })
+  },
 })
+
+const LIMITS = { maxWaitMs: 0, maxRecords: 1000, maxBytes: 4_194_304 } as const
+/** Batches of records in the broker, all read by each poll loop and each run. */
+const BROKER_BATCHES = 20
+const brokers = new Map<number, Promise<Broker>>()
+
+function brokerWith(routes: number): Promise<Broker> {
+  const made = brokers.get(routes) ?? fill(routes)
+  brokers.set(routes, made)
+  return made
+}
+
+async function fill(routes: number): Promise<Broker> {
+  const broker = memoryBroker()
+  for (const topic of new Set(placesOf(routes).map((place) => place.topic))) await broker.createTopic({ topic })
+  const records = recordsFor(routes).map(({ topic, key, value }) => ({ topic, key, value }))
+  for (let batch = 0; batch < BROKER_BATCHES; batch += 1) await broker.produce(records)
+  return broker
+}
+
+function appWith(routes: number, groupId: string): App {
+  const router = createRouter()
+  for (const { topic, key } of placesOf(routes)) {
+    router.on(key === undefined ? { topic } : { topic, key }, handlerNumber(router.routes.length))
+  }
+  return defineApp({ groupId, router })
+}
 
 /** Functions with code of their own, so that no call site sees one function only. */
 const handlers: readonly ((record: ConsumerRecord) => void)[] = [
@@ -89,18 +152,20 @@ function recordsFor(routes: number): ConsumerRecord[] {
   })
 }
 
-async function timed(runMs: number, batch: () => Promise<void>): Promise<Sample> {
+let batches = 0
+
+/** Runs whole batches until the time is over. */
+async function timed(runMs: number, batch: (number: number) => Promise<void>): Promise<Sample> {
   const before = handled
   const cpu = process.cpuUsage()
   const start = performance.now()
-  let batches = 0
   do {
-    await batch()
     batches += 1
+    await batch(batches)
   } while (performance.now() - start < runMs)
   const elapsedMs = performance.now() - start
   const { user, system } = process.cpuUsage(cpu)
   const records = handled - before
-  if (records !== batches * BATCH) throw new Error(`${records} of ${batches * BATCH} records were handled`)
+  if (records === 0 || records % BATCH !== 0) throw new Error(`${records} records were handled`)
   return { records, elapsedMs, cpuUs: user + system }
 }

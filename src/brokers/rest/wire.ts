@@ -44,15 +44,22 @@ function wireHeader({ key, value }: Header): { key: string; value?: string } {
 /** @throws {WireError} */
 export function recordsOf(json: unknown): ConsumerRecord[] {
   return listOf(json, 'records').map((item) => ({
-    ...placeOf(item),
+    topic: textIn(item, 'topic'),
+    partition: numberOf(item, 'partition'),
+    offset: numberOf(item, 'offset'),
     timestampMs: numberOf(item, 'timestamp'),
     key: bytesIn(item, 'key'),
     value: bytesIn(item, 'value'),
-    headers: listOf(item['headers'], 'headers').map((header) => ({
-      key: textIn(header, 'key'),
-      value: bytesIn(header, 'value'),
-    })),
+    headers: headersIn(item),
   }))
+}
+
+const NO_HEADERS: readonly Header[] = Object.freeze([])
+
+function headersIn(item: Item): readonly Header[] {
+  const headers = listOf(item['headers'], 'headers')
+  if (headers.length === 0) return NO_HEADERS
+  return headers.map((header) => ({ key: textIn(header, 'key'), value: bytesIn(header, 'value') }))
 }
 
 /**
@@ -111,7 +118,8 @@ export type Item = Readonly<Record<string, unknown>>
 /** @throws {WireError} */
 export function listOf(json: unknown, what: string): Item[] {
   if (!Array.isArray(json)) throw new WireError(`its ${what} are not a list`)
-  return json.map((item) => itemOf(item, what))
+  for (const item of json) itemOf(item, what)
+  return json as Item[]
 }
 
 /** @throws {WireError} */
