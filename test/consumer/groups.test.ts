@@ -204,7 +204,10 @@ describe('a rebalance in the middle of a run', () => {
     let failures = 1
     const offsets: number[] = []
     const bench = await openBench({
-      handler: () => (gates.length === 0 ? new Promise<void>((resolve) => gates.push(resolve)) : undefined),
+      handler: ({ offset }) => {
+        const isGate = (offset === 0 && gates.length === 0) || (offset === 3 && gates.length === 1)
+        return isGate ? new Promise<void>((resolve) => gates.push(resolve)) : undefined
+      },
       consumer: { maxPollRecords: 2 },
       wrap: (broker) =>
         withCalls(broker, {
@@ -225,6 +228,8 @@ describe('a rebalance in the middle of a run', () => {
     await bench.broker.commit(other, [{ topic: TOPIC, partition: 0, offset: othersOffset }])
 
     gates[0]?.()
+    await bench.clock.advance(10_000)
+    gates[1]?.()
     await finish(bench.clock, running)
 
     expect(await bench.committed()).toEqual([20])
