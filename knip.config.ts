@@ -8,6 +8,7 @@ const config: KnipConfig = {
     'scripts/{start,demo,build-lambda,write-configuration}.ts',
     'scripts/lambda/bootstrap.ts',
     'bench/run.ts',
+    'examples/github-webhooks/{worker,lambda}.ts',
   ],
   project: ['{src,functions,scripts,test,bench,examples}/**/*.ts', '*.config.ts'],
 }

@@ -3,7 +3,7 @@
  * node_modules and a cold start reads one file.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -41,8 +41,8 @@ export async function buildLambda(options: BuildLambdaOptions = {}): Promise<Lam
     // The AWS SDK is CommonJS and requires Node's own modules at run time, which an ES module has no `require` for.
     banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
   })
-  mkdirSync(join(root, outdir), { recursive: true })
-  writeFileSync(join(root, outdir, 'package.json'), '{"type":"module"}\n')
+  mkdirSync(resolve(root, outdir), { recursive: true })
+  writeFileSync(resolve(root, outdir, 'package.json'), '{"type":"module"}\n')
   return Object.entries(built.metafile.outputs).map(([file, { bytes }]) => ({ file, bytes }))
 }
 

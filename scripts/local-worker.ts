@@ -165,17 +165,18 @@ async function tick(url: string, signal?: AbortSignal): Promise<boolean> {
   return outcome === 'ok'
 }
 
+/** Wrangler ends its workerd and waits for it; only what outlives that is ended by force, with all it started. */
 async function end(child: ChildProcess, ended: Promise<void>): Promise<void> {
-  signalGroup(child, 'SIGTERM')
-  const timer = setTimeout(() => signalGroup(child, 'SIGKILL'), END_MS)
+  child.kill('SIGINT')
+  const timer = setTimeout(() => killGroup(child), END_MS)
   await ended
   clearTimeout(timer)
 }
 
-function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (child.pid === undefined) return
+function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return
   try {
-    process.kill(-child.pid, signal)
+    process.kill(-pid, 'SIGKILL')
   } catch {
     // ESRCH: the whole group has ended already, which is what was wanted.
   }

@@ -1,11 +1,12 @@
 /** When a script is asked to end. */
+import { readFileSync } from 'node:fs'
 
-/** How often to look whether the parent is still there, milliseconds. */
-const PARENT_CHECK_MS = 1000
+/** How often to look whether npm is still there, milliseconds. */
+const PARENT_CHECK_MS = 250
 
 /**
  * Aborted by the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once. Also when npm, which passes
- * signals on, was itself killed without a chance to: nobody could end the script any more.
+ * signals on, was itself killed without a chance to: nobody would end the script any more.
  */
 export function stopSignal(): AbortSignal {
   const controller = new AbortController()
@@ -15,10 +16,23 @@ export function stopSignal(): AbortSignal {
   }
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal)
   if (process.env['npm_lifecycle_event'] !== undefined) {
-    const parent = process.ppid
+    const [parent, grandparent] = ancestors()
     setInterval(() => {
-      if (process.ppid !== parent) controller.abort()
+      const [parentNow, grandparentNow] = ancestors()
+      if (parentNow !== parent || grandparentNow !== grandparent) controller.abort()
     }, PARENT_CHECK_MS).unref()
   }
   return controller.signal
+}
+
+/** npm runs scripts by a shell, which may stand between: so the parent's parent counts too, where the system tells it. */
+function ancestors(): [parent: number, grandparent: number] {
+  try {
+    // The fourth field; the second is the command in parentheses, which may hold anything.
+    const stat = readFileSync(`/proc/${process.ppid}/stat`, 'utf8')
+    return [process.ppid, Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])]
+  } catch {
+    // No /proc here: the parent alone has to do.
+    return [process.ppid, 0]
+  }
 }

@@ -41,18 +41,10 @@ export async function openLocalLambda(options: LocalLambdaOptions): Promise<Loca
   async function invokeNow(event: unknown): Promise<InvocationResult> {
     if (child === undefined || hasEnded(child)) child = start(options, api)
     const running = child
-    const timer = setTimeout(() => {
-      api.abandon({ kind: 'timeout' })
-      running.kill('SIGKILL')
-    }, timeoutMs)
-    try {
-      const result = await api.invoke(event, timeoutMs)
-      // Gone for certain, so that the next invocation does not count on it.
-      if (result.kind === 'timeout' || result.kind === 'exit') await end(running)
-      return result
-    } finally {
-      clearTimeout(timer)
-    }
+    const result = await api.invoke(event, timeoutMs)
+    // Gone for certain, so that the next invocation does not count on it.
+    if (result.kind === 'timeout' || result.kind === 'exit') await end(running)
+    return result
   }
 
   async function close(): Promise<void> {

@@ -23,7 +23,10 @@ export type InvocationResult =
 export interface RuntimeApi extends AsyncDisposable {
   /** `host:port`, as `AWS_LAMBDA_RUNTIME_API` wants it. */
   readonly address: string
-  /** Hands the event to the process that polls next, with a deadline `timeoutMs` from then, and waits for what becomes of it. */
+  /**
+   * Hands the event to the process that polls next and waits for what becomes of it: `timeout` when nothing has `timeoutMs`
+   * after it was handed over. As on Lambda, the start of a cold process does not count.
+   */
   invoke(event: unknown, timeoutMs: number): Promise<InvocationResult>
   /** Settles every invocation that is still open: the process is gone. */
   abandon(result: InvocationResult): void
@@ -80,7 +83,17 @@ export async function openRuntimeApi(): Promise<RuntimeApi> {
     if (invocation === undefined || response === undefined) return
     queue.shift()
     pollers.shift()
-    open.set(invocation.id, invocation)
+    const timer = setTimeout(() => {
+      open.delete(invocation.id)
+      invocation.settle({ kind: 'timeout' })
+    }, invocation.timeoutMs)
+    open.set(invocation.id, {
+      ...invocation,
+      settle(result) {
+        clearTimeout(timer)
+        invocation.settle(result)
+      },
+    })
     response.writeHead(200, {
       'content-type': 'application/json',
       'lambda-runtime-aws-request-id': invocation.id,

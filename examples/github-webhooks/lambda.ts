@@ -1,0 +1,6 @@
+/** The example as two AWS Lambda functions. */
+import { type ConsumeHandler, lambdaConsume, lambdaProduce, type ProduceHandler } from '../../src/runtimes/lambda.ts'
+import { app, webhookKey } from './app.ts'
+
+export const produce: ProduceHandler = lambdaProduce(app, { webhookKey })
+export const consume: ConsumeHandler = lambdaConsume(app)

@@ -1,0 +1,85 @@
+/**
+ * AWS Lambda: HTTP API events go to the produce function, schedule ticks become consumer runs that end before the
+ * function's timeout does. Settings are environment variables, read once for each cold start.
+ */
+import type { APIGatewayProxyEventV2, APIGatewayProxyStructuredResultV2, Context } from 'aws-lambda'
+import { handle } from 'hono/aws-lambda'
+import type { App } from '../app.ts'
+import { type FunctionsConfig, readConfig } from '../config.ts'
+import type { RunReport } from '../consumer/report.ts'
+import { sqsDeadLetters } from '../dead-letters/sqs.ts'
+import { consoleLog } from './log-line.ts'
+import type { DeadLetterDrivers } from './open-dead-letters.ts'
+import { produceApp, type ProduceOptions } from './produce-app.ts'
+import { failureText, gatewayBroker, scheduledRun } from './scheduled-run.ts'
+
+/** Handles the events of an HTTP API. */
+export type ProduceHandler = (
+  event: APIGatewayProxyEventV2,
+  context: Context,
+) => Promise<APIGatewayProxyStructuredResultV2>
+
+/** Handles a tick of a schedule, whatever it carries, and answers with what the run did. */
+export type ConsumeHandler = (event: unknown, context: Context) => Promise<RunReport>
+
+/** Dead-letter stores of Lambda and Node beside `topic`. */
+export const deadLetterDrivers: DeadLetterDrivers = {
+  'sqs+https': (url) => sqsDeadLetters({ queueUrl: url.href.slice('sqs+'.length) }),
+  // Without TLS: for a queue server on the same machine.
+  'sqs+http': (url) => sqsDeadLetters({ queueUrl: url.href.slice('sqs+'.length) }),
+}
+
+/** Kept of the function's remaining time for what comes after the run: answering, and Lambda's own work. */
+const MARGIN_MS = 500
+
+/**
+ * The produce function of an app.
+ * @throws {ConfigError} INVALID_CONFIG at a cold start with wrong settings.
+ */
+export function lambdaProduce(app: App, options: ProduceOptions = {}): ProduceHandler {
+  const config = readConfig('functions', process.env)
+  const onFailure = (failure: unknown): void => console.error(failureText(failure))
+  const serve = handle(produceApp(app, gatewayBroker(config), config, { onFailure, ...options }))
+  return async (event, context) =>
+    // Hono's types know an older context; the function never reads it.
+    (await serve(postWithBody(event) as never, context as never)) as APIGatewayProxyStructuredResultV2
+}
+
+/**
+ * The consume function of an app: one run within the invocation.
+ * @throws {ConfigError} INVALID_CONFIG at a cold start with wrong settings.
+ */
+export function lambdaConsume(app: App): ConsumeHandler {
+  const config = readConfig('functions', process.env)
+  return async (_event, context) => {
+    try {
+      return await scheduledRun(app, config, {
+        runId: context.awsRequestId,
+        budget: budgetOf(config, context),
+        log: consoleLog,
+        drivers: deadLetterDrivers,
+      })
+    } catch (failure) {
+      console.error(failureText(failure))
+      throw failure
+    }
+  }
+}
+
+function budgetOf(
+  { runMs, runSubrequests }: FunctionsConfig,
+  context: Context,
+): { untilMs: number; runMs?: number; maxCalls?: number } {
+  return {
+    untilMs: Date.now() + context.getRemainingTimeInMillis() - MARGIN_MS,
+    ...(runMs === undefined ? {} : { runMs }),
+    ...(runSubrequests === undefined ? {} : { maxCalls: runSubrequests }),
+  }
+}
+
+/** The dialect allows a body with GET; the Request that Hono makes of the event does not. Both mean the same here. */
+function postWithBody(event: APIGatewayProxyEventV2): APIGatewayProxyEventV2 {
+  const { http } = event.requestContext
+  if (event.body === undefined || http.method !== 'GET') return event
+  return { ...event, requestContext: { ...event.requestContext, http: { ...http, method: 'POST' } } }
+}

@@ -1,0 +1,87 @@
+/**
+ * One scheduled run, as every platform does it: a broker over the gateway, the dead-letter store that the settings name,
+ * one consumer run within what the platform grants.
+ */
+import type { App } from '../app.ts'
+import type { Broker } from '../broker.ts'
+import { restBroker } from '../brokers/rest.ts'
+import type { FunctionsConfig } from '../config.ts'
+import type { BudgetOptions } from '../consumer/budget.ts'
+import type { RunReport } from '../consumer/report.ts'
+import { createConsumer } from '../consumer.ts'
+import { topicDeadLetters } from '../dead-letters/topic.ts'
+import { KedgeError } from '../errors.ts'
+import type { Log } from '../logger.ts'
+import { type DeadLetterDrivers, openDeadLetters } from './open-dead-letters.ts'
+
+/** What a platform adds to the settings. */
+export interface ScheduledRun {
+  readonly runId: string
+  readonly budget: BudgetOptions
+  readonly log: Log
+  /** Drivers of dead-letter stores beside `topic`, which every platform has. @default none */
+  readonly drivers?: DeadLetterDrivers
+  readonly signal?: AbortSignal
+}
+
+/** A run ended in a way that somebody should look at. Thrown so that the platform counts it as a failure. */
+export class RunFailedError extends Error {
+  override readonly name = 'RunFailedError' as const
+  readonly report: RunReport
+
+  constructor(report: RunReport, message: string) {
+    super(message)
+    this.report = report
+  }
+}
+
+/** A broker that is the gateway the settings name. */
+export function gatewayBroker(config: FunctionsConfig): Broker {
+  const { gatewayUrl, gatewayCredentials: credentials } = config
+  return restBroker({
+    url: gatewayUrl,
+    ...(credentials === undefined ? {} : { username: credentials.username, password: credentials.password.reveal() }),
+  })
+}
+
+/**
+ * Runs the app once.
+ * @throws {RunFailedError} when the broker was failing to the end or a partition got no further.
+ * @throws {ConfigError} for a dead-letter store this platform does not have.
+ */
+export async function scheduledRun(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
+  await using broker = gatewayBroker(config)
+  await using deadLetters = await openDeadLetters(config.deadLetters, {
+    topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
+    ...run.drivers,
+  })
+  const consumer = createConsumer(app, {
+    broker,
+    deadLetters,
+    groupInstanceId: config.groupInstanceId,
+    log: run.log,
+  })
+  const report = await consumer.run({
+    runId: run.runId,
+    budget: run.budget,
+    ...(run.signal === undefined ? {} : { signal: run.signal }),
+  })
+  const problem = problemOf(report)
+  if (problem !== undefined) throw new RunFailedError(report, problem)
+  return report
+}
+
+function problemOf({ groupId, stopped, cause }: RunReport): string | undefined {
+  const [first] = stopped
+  if (first !== undefined) {
+    const others = stopped.length === 1 ? '' : ` and ${stopped.length - 1} more`
+    return `The run of ${groupId} could not go on at ${first.topic}[${first.partition}] offset ${first.offset}${others}: ${first.cause.message}`
+  }
+  return cause === undefined ? undefined : `The run of ${groupId} failed: ${cause.message}`
+}
+
+/** What is printed of a failure: our errors' messages say enough, others come with their stack. */
+export function failureText(failure: unknown): string {
+  if (failure instanceof KedgeError || failure instanceof RunFailedError) return failure.message
+  return failure instanceof Error ? (failure.stack ?? failure.message) : String(failure)
+}
