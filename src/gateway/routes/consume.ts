@@ -3,8 +3,9 @@ import * as z from 'zod'
 import type { PollRequest, PollResult, RunPosition } from '../../broker.ts'
 import type { ErrorCode } from '../../errors.ts'
 import { invalidRequest } from '../errors.ts'
-import { message } from '../records.ts'
-import { defineRoute, type Answer, type Route, type RouteContext } from '../route.ts'
+import { recordsJson } from '../records.ts'
+import type { GatewayResponse } from '../request.ts'
+import { defineRoute, type Route, type RouteContext } from '../route.ts'
 import {
   ConsumeHeaders,
   ConsumeIn,
@@ -62,7 +63,7 @@ async function poll(
   headers: ConsumeHeaders,
   body: ConsumeBody,
   { broker, principal, limits, waiting, request }: RouteContext,
-): Promise<Answer> {
+): Promise<GatewayResponse> {
   const topics = [...new Set([...(body.topic === undefined ? [] : [body.topic]), ...(body.topics ?? [])])]
   if (topics.length === 0) throw invalidRequest('Cannot consume: no topic is named. Send "topic" or "topics".')
   principal.requireGroup('consume', names.group)
@@ -83,7 +84,7 @@ async function poll(
     broker.poll({ ...poll, maxWaitMs: wait }, { signal }),
   )
   const encoding = headers['kedge-encoding'] ?? 'text'
-  return { headers: groupHeaders(result), json: result.records.map((record) => message(record, encoding)) }
+  return { status: 200, headers: groupHeaders(result), body: recordsJson(result.records, encoding) }
 }
 
 /** What a run says of itself in its headers and body. */
