@@ -8,7 +8,7 @@ import { credentialFor } from '../../src/gateway/credentials.ts'
 import type { Scope } from '../../src/gateway/principal.ts'
 import { verbs } from '../../src/gateway/principal.ts'
 import { routeTable } from '../../src/gateway/routes.ts'
-import { openHarness, type Harness } from './both-paths.ts'
+import { openHarness, type Harness } from './every-path.ts'
 
 const scopes: Readonly<Record<string, readonly Scope[]>> = {
   admin: [{ verbs, topics: ['*'], groups: ['*'] }],

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { describeBothPaths, type Harness } from './both-paths.ts'
+import { describeEveryPath, type Harness } from './every-path.ts'
 
 const earliest = { 'Kafka-Auto-Offset-Reset': 'earliest' }
 const success = { result: 'Success', error: '', status: 200 }
@@ -16,7 +16,7 @@ function valuesOf(answer: { json: unknown }): unknown[] {
   return (answer.json as { value: unknown }[]).map(({ value }) => value)
 }
 
-describeBothPaths('consume', (harness) => {
+describeEveryPath('consume', (harness) => {
   test.each([
     ['POST /consume/g/i', { topic: 'blue' }],
     ['GET /consume/g/i', { topic: 'blue' }],
@@ -122,7 +122,7 @@ describeBothPaths('consume', (harness) => {
   })
 })
 
-describeBothPaths('commit', (harness) => {
+describeEveryPath('commit', (harness) => {
   test.each([
     ['no body', 'POST', undefined],
     ['no body on GET', 'GET', undefined],
@@ -184,7 +184,7 @@ describeBothPaths('commit', (harness) => {
   })
 })
 
-describeBothPaths('committed and offsets', (harness) => {
+describeEveryPath('committed and offsets', (harness) => {
   test('committed answers -1 where nothing is committed, in the order asked', async () => {
     await harness().call('POST /commit/g/i', { topic: 'red', partition: 1, offset: 3 })
 
@@ -240,7 +240,7 @@ describeBothPaths('committed and offsets', (harness) => {
   })
 })
 
-describeBothPaths('fetch', (harness) => {
+describeEveryPath('fetch', (harness) => {
   test.each([
     ['one partition', 'POST /fetch', { topic: 'blue', partition: 0, offset: 1 }, ['b', 'c']],
     ['a trailing slash', 'POST /fetch/', { topic: 'blue', partition: 0, offset: 2 }, ['c']],
@@ -294,7 +294,7 @@ describeBothPaths('fetch', (harness) => {
   })
 })
 
-describeBothPaths('claims', (harness) => {
+describeEveryPath('claims', (harness) => {
   const run = (id: string, more: Record<string, string> = {}): Record<string, string> => ({ 'Kedge-Run': id, ...more })
 
   test('keep a second run out, and say when to come again', async () => {

@@ -1,6 +1,6 @@
 /** Names that have broken other servers: answered with 400 or 404 wherever a name can stand, and never more than that. */
 import { expect, test } from 'vitest'
-import { describeBothPaths } from './both-paths.ts'
+import { describeEveryPath } from './every-path.ts'
 
 const names = [
   '..',
@@ -26,7 +26,7 @@ const names = [
 ]
 const objectNames = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'con']
 
-describeBothPaths('hostile names', (harness) => {
+describeEveryPath('hostile names', (harness) => {
   test.each([...names, ...objectNames])('as a topic: %s', async (name) => {
     for (const line of [
       `POST /produce/${name}`,

@@ -5,7 +5,7 @@ import { memoryBroker } from '../../src/brokers/memory.ts'
 import { serveGateway } from '../../src/runtimes/node-gateway.ts'
 import { startGateway } from '../support/gateway.ts'
 import { call } from '../support/http.ts'
-import { describeBothPaths, openHarness, type Harness } from './both-paths.ts'
+import { describeEveryPath, openHarness, type Harness } from './every-path.ts'
 
 const long = { topic: 'blue', timeout: 60_000 }
 
@@ -13,7 +13,7 @@ async function untilWaiting(harness: Harness, count: number): Promise<void> {
   while (harness.server.gateway.waiting.count !== count) await new Promise(setImmediate)
 }
 
-describeBothPaths('a client that goes away', (harness) => {
+describeEveryPath('a client that goes away', (harness) => {
   test.each([
     ['POST /consume/g/i', long],
     ['GET /consume/g/i', long],
@@ -44,7 +44,7 @@ describeBothPaths('a client that goes away', (harness) => {
   })
 })
 
-describeBothPaths('close', (harness) => {
+describeEveryPath('close', (harness) => {
   test('ends waits with a whole answer, and takes no more connections', async () => {
     const consume = harness().call('POST /consume/g/i', long, { 'kedge-run': 'r' })
     const fetch = harness().call('POST /fetch', long)
@@ -106,7 +106,7 @@ test('a port in use is an error of start', async () => {
   await one.server.close()
 })
 
-describeBothPaths('without credentials, a web page', (harness) => {
+describeEveryPath('without credentials, a web page', (harness) => {
   const topics = 'GET /topics'
   test.each<[string, Record<string, string>, number]>([
     ['is refused by its origin', { origin: 'https://evil.example' }, 403],
@@ -127,7 +127,7 @@ describeBothPaths('without credentials, a web page', (harness) => {
 
 const allowed = 'https://app.example'
 
-describeBothPaths(
+describeEveryPath(
   'CORS',
   (harness) => {
     test('lets an allowed origin in, errors included', async () => {
@@ -169,7 +169,7 @@ describeBothPaths(
   { corsOrigins: [allowed] },
 )
 
-describeBothPaths('CORS, not configured', (harness) => {
+describeEveryPath('CORS, not configured', (harness) => {
   test('says nothing of it, and OPTIONS is no method', async () => {
     const answer = await harness().send('OPTIONS /topics', { headers: { 'access-control-request-method': 'GET' } })
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
-import { describeBothPaths } from './both-paths.ts'
+import { describeEveryPath } from './every-path.ts'
 import { rawCall, type HttpAnswer } from '../support/http.ts'
 
 const limits = {
@@ -27,7 +27,7 @@ function refusal(answer: HttpAnswer): unknown[] {
   return [answer.status, answer.headers['kedge-error'], answer.headers['kedge-limit']]
 }
 
-describeBothPaths(
+describeEveryPath(
   'limits',
   (harness) => {
     test.each([false, true])('body-bytes (chunked: %s)', async (chunked) => {

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { describeBothPaths } from './both-paths.ts'
+import { describeEveryPath } from './every-path.ts'
 
 const success = { result: 'Success', error: '', status: 200 }
 const defaults = { retentionMs: 604_800_000, retentionBytes: null, maxRecordBytes: 1_048_576 }
 
-describeBothPaths('topics', (harness) => {
+describeEveryPath('topics', (harness) => {
   test('are listed with their partition counts', async () => {
     expect((await harness().call('GET /topics')).json).toEqual({ blue: 1, red: 2 })
     expect((await harness().call('POST /topics/')).json).toEqual({ blue: 1, red: 2 })
@@ -65,7 +65,7 @@ describeBothPaths('topics', (harness) => {
   })
 })
 
-describeBothPaths('groups', (harness) => {
+describeEveryPath('groups', (harness) => {
   test('show members, offsets and lag', async () => {
     await harness().call(
       'POST /produce/blue',
@@ -120,7 +120,7 @@ describeBothPaths('groups', (harness) => {
   })
 })
 
-describeBothPaths('the gateway itself', (harness) => {
+describeEveryPath('the gateway itself', (harness) => {
   test.each(['GET /healthz', 'GET /readyz', 'GET /readyz/'])('%s answers while it serves', async (line) => {
     expect((await harness().call(line)).json).toEqual(success)
   })

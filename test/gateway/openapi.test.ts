@@ -8,7 +8,7 @@ import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { routeTable } from '../../src/gateway/routes.ts'
 import type { HttpAnswer } from '../support/http.ts'
-import { openHarness, type Harness } from './both-paths.ts'
+import { openHarness, type Harness } from './every-path.ts'
 import { nearTo, validFor, type JsonSchema } from './json-schema-arbitrary.ts'
 
 interface Parameter {
@@ -68,13 +68,16 @@ test('every path parameter is declared, and nothing else', () => {
   }
 })
 
-describe.each([true, false])('the server, with the hot path: %s', (hotPath) => {
+describe.each([
+  { path: 'hot paths', hotPath: true, keepAlive: true },
+  { path: 'hono', hotPath: false, keepAlive: false },
+])('the server ($path)', ({ hotPath, keepAlive }) => {
   describe.each(operations)('$method $path', ({ method, path, operation }) => {
     const validators = validatorsOf(operation)
     let harness: Harness
     beforeAll(async () => {
       // A wait would only cost time here.
-      harness = await openHarness({ hotPath, limits: { maxWaitMs: 2 } })
+      harness = await openHarness({ hotPath, limits: { maxWaitMs: 2 } }, { keepAlive })
       await harness.call('POST /produce/blue', [
         { value: 'x' },
         { value: 'y', key: 'k', headers: [{ key: 'h', value: 'v' }] },

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { describeBothPaths, type Harness } from './both-paths.ts'
+import { describeEveryPath, type Harness } from './every-path.ts'
 
 /** All records of a topic's partition, as the dialect shows them. */
 async function stored(harness: Harness, topic = 'blue', partition = 0): Promise<Record<string, unknown>[]> {
@@ -9,7 +9,7 @@ async function stored(harness: Harness, topic = 'blue', partition = 0): Promise<
 
 const place = { topic: 'blue', partition: 0, offset: 0, timestamp: expect.any(Number) as number }
 
-describeBothPaths('produce', (harness) => {
+describeEveryPath('produce', (harness) => {
   test.each([
     ['an object', 'POST /produce/blue', { value: 'x' }],
     ['a list', 'POST /produce/blue', [{ value: 'x' }]],
@@ -164,7 +164,7 @@ describeBothPaths('produce', (harness) => {
   })
 })
 
-describeBothPaths('produce with the message in the path', (harness) => {
+describeEveryPath('produce with the message in the path', (harness) => {
   test.each([
     ['GET /produce/blue/hello', 'hello'],
     ['POST /produce/blue/hello', 'hello'],
@@ -194,7 +194,7 @@ describeBothPaths('produce with the message in the path', (harness) => {
   })
 })
 
-describeBothPaths('webhook', (harness) => {
+describeEveryPath('webhook', (harness) => {
   test('takes the body as it is and the headers that are not plain HTTP', async () => {
     const body = Buffer.from([0, 255, 0x7b, 0x22])
 
@@ -234,7 +234,7 @@ describeBothPaths('webhook', (harness) => {
   })
 })
 
-describeBothPaths('produce extensions', (harness) => {
+describeEveryPath('produce extensions', (harness) => {
   const base64 = { 'kedge-encoding': 'base64' }
 
   test('carries any bytes with base64, and null apart from empty', async () => {

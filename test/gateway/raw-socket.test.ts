@@ -1,7 +1,7 @@
 /** What a client can send that is not quite HTTP: answered with 4xx in the documented shape, or cut; never served. */
 import { expect, test } from 'vitest'
 import type { Broker } from '../../src/broker.ts'
-import { describeBothPaths } from './both-paths.ts'
+import { describeEveryPath } from './every-path.ts'
 import { rawCall } from '../support/http.ts'
 
 const host = 'Host: 127.0.0.1\r\n'
@@ -48,7 +48,7 @@ const malformed: Readonly<Record<string, string | Uint8Array>> = {
   'HTTP/2 without asking': 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
 }
 
-describeBothPaths('malformed requests', (harness) => {
+describeEveryPath('malformed requests', (harness) => {
   test.each(Object.entries(malformed))('%s', async (_what, sent) => {
     const answer = await rawCall(harness().url, sent, '"status":')
 
@@ -97,7 +97,7 @@ describeBothPaths('malformed requests', (harness) => {
   })
 })
 
-describeBothPaths(
+describeEveryPath(
   'slow requests',
   (harness) => {
     test.each([

@@ -17,9 +17,11 @@ export interface HttpCall {
   readonly signal?: AbortSignal
   /** Send the body in chunks, without a length. */
   readonly chunked?: boolean
+  /** Send as clients with a pool of connections do. @default false: the connection ends with the answer */
+  readonly keepAlive?: boolean
 }
 
-const agent = new Agent({ keepAlive: false })
+const agents = { keep: new Agent({ keepAlive: true }), close: new Agent({ keepAlive: false }) }
 
 /** Calls `line`, such as `POST /produce/blue`, at a base URL. The target is not normalised. */
 export function call(base: string, line: string, options: HttpCall = {}): Promise<HttpAnswer> {
@@ -35,7 +37,7 @@ export function call(base: string, line: string, options: HttpCall = {}): Promis
         method: line.slice(0, space),
         path: line.slice(space + 1),
         headers: { ...length, ...options.headers },
-        agent,
+        agent: options.keepAlive === true ? agents.keep : agents.close,
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       },
       (incoming) => {

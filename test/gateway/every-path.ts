@@ -1,4 +1,7 @@
-/** Every test of the contract runs over both ways into the gateway: bare `node:http` and Hono. */
+/**
+ * Every test of the contract runs over each way into the gateway: the fast lane (which only a kept connection takes), bare
+ * `node:http`, and Hono.
+ */
 import { afterEach, beforeEach, describe } from 'vitest'
 import type { Broker } from '../../src/broker.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
@@ -19,18 +22,19 @@ export interface Harness {
 export type HarnessOptions = Omit<ServeGatewayOptions, 'broker' | 'hotPath'>
 
 /** Describes behaviour once for each path, with topics `blue` (one partition) and `red` (two) in a fresh memory broker. */
-export function describeBothPaths(
+export function describeEveryPath(
   name: string,
   tests: (harness: () => Harness) => void,
   options: HarnessOptions = {},
 ): void {
   describe.each([
-    { path: 'node:http', hotPath: true },
-    { path: 'hono', hotPath: false },
-  ])(`${name} ($path)`, ({ hotPath }) => {
+    { path: 'fast lane', hotPath: true, keepAlive: true },
+    { path: 'node:http', hotPath: true, keepAlive: false },
+    { path: 'hono', hotPath: false, keepAlive: false },
+  ])(`${name} ($path)`, ({ hotPath, keepAlive }) => {
     let harness: Harness | undefined
     beforeEach(async () => {
-      harness = await openHarness({ ...options, hotPath })
+      harness = await openHarness({ ...options, hotPath }, { keepAlive })
     })
     afterEach(async () => {
       await harness?.server.close()
@@ -44,7 +48,10 @@ export function describeBothPaths(
 }
 
 /** A gateway over a fresh memory broker with the topics `blue:1` and `red:2`. */
-export async function openHarness(options: Omit<ServeGatewayOptions, 'broker'> = {}): Promise<Harness> {
+export async function openHarness(
+  options: Omit<ServeGatewayOptions, 'broker'> = {},
+  defaults: Pick<HttpCall, 'keepAlive'> = {},
+): Promise<Harness> {
   const broker = memoryBroker()
   await broker.createTopic({ topic: 'blue', partitions: 1 })
   await broker.createTopic({ topic: 'red', partitions: 2 })
@@ -53,7 +60,7 @@ export async function openHarness(options: Omit<ServeGatewayOptions, 'broker'> =
     broker,
     server,
     url: server.url,
-    call: (line, body, headers = {}) => call(server.url, line, { body, headers }),
-    send: (line, given) => call(server.url, line, given),
+    call: (line, body, headers = {}) => call(server.url, line, { ...defaults, body, headers }),
+    send: (line, given) => call(server.url, line, { ...defaults, ...given }),
   }
 }
