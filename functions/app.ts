@@ -2,7 +2,7 @@
  * The application, free of any platform: its topics, its handlers, its routes. This is the file to edit. The Worker
  * (worker.ts) and the Lambda functions (produce.ts, consume.ts) run it as it is; `npm start` takes edits over at once.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { type App, defineApp } from '../src/app.ts'
 import { createRouter } from '../src/router.ts'
 import { defineTopic } from '../src/topic.ts'

@@ -6,7 +6,7 @@
  * refused (a misspelt setting must not be a silently missing one), an empty value counts as not set, and secrets print as
  * `[secret]` wherever they end up.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { ConfigError } from './errors.ts'
 import type { NewTopic } from './broker.ts'
 

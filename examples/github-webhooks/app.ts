@@ -3,7 +3,7 @@
  * record's headers say which event it is, and each event that matters here has a handler of its own with a value of its
  * own. What nobody handles, what is not as expected, and what cannot be handled goes to the dead-letter store.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { type App, defineApp } from '../../src/app.ts'
 import { createRouter } from '../../src/router.ts'
 import { defineTopic, narrowTopic } from '../../src/topic.ts'

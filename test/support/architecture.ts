@@ -47,9 +47,8 @@ const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   { name: /^zod$/, files: /^src\/gateway\/|^src\/config\.ts$|^functions\/app\.ts$/ },
   { name: /^@upstash\/kafka$/, files: /^src\/brokers\/rest(\.ts$|\/)/ },
   { name: /^@aws-sdk\//, files: /^src\/dead-letters\/sqs[a-z-]*\.ts$/ },
-  // Types only; the packages of these names hold no code.
+  // Types only: there is no code in a package of this name.
   { name: /^aws-lambda$/, files: /^src\/runtimes\/lambda[a-z-]*\.ts$/ },
-  { name: /^@cloudflare\/workers-types$/, files: /^src\/runtimes\/cloudflare[a-z-]*\.ts$/ },
   {
     name: /^node:/,
     files: /^src\/runtimes\/|^src\/config\.ts$|^functions\/|^src\/brokers\/log\.ts$|^src\/log\/node-sqlite\.ts$/,
