@@ -4,7 +4,7 @@ import type { GroupInstance, PollResult } from '../../../src/broker.ts'
 import type { TopicPartition } from '../../../src/record.ts'
 import { record, series, sortedValuesOf } from '../../support/records.ts'
 import type { AddCase, BrokerCase } from './harness.ts'
-import { instanceOf, newGroup, partitionsOf, unusedName } from './harness.ts'
+import { instanceOf, newGroup, newRun, partitionsOf, unusedName } from './harness.ts'
 
 export function rebalance(it: AddCase): void {
   it('never gives one partition to two members of a generation', async (t) => {
@@ -97,6 +97,23 @@ export function rebalance(it: AddCase): void {
     expect(before[0]?.members).toHaveLength(2)
     expect(alone.assignment).toEqual(partitionsOf(topic, 4))
     expect(described?.members.map(({ groupInstanceId }) => groupInstanceId)).toEqual([a.groupInstanceId])
+  })
+
+  it('counts commits, and claims of its run, as calls of a member', async (t) => {
+    const topic = await t.topic()
+    const group = newGroup()
+    const entry = [{ topic, partition: 0, offset: 0 }]
+    await t.pollNow({ group, topics: [topic], sessionTimeoutMs: 1_000 })
+
+    await t.pass(700)
+    await t.broker.commit(group, entry)
+    await t.pass(700)
+    if (t.features.claims) await t.broker.claim(group, newRun())
+    else await t.broker.commit(group, entry)
+    await t.pass(700)
+
+    const [described] = await t.broker.groups()
+    expect(described?.members.map(({ groupInstanceId }) => groupInstanceId)).toEqual([group.groupInstanceId])
   })
 
   it('keeps a member for 120 seconds by default', async (t) => {
