@@ -42,7 +42,7 @@ export interface LocalWorker extends AsyncDisposable {
 }
 
 /** Longest wait for workerd to serve, and for it to end. */
-const READY_MS = 20_000
+const READY_MS = 40_000
 const END_MS = 1_500
 
 /** Starts the Worker and resolves when it serves. Rejects with what wrangler wrote when it does not. */
