@@ -59,7 +59,7 @@ export async function compare(contenders: Contenders, rounds: number): Promise<C
 }
 
 /** The median and the ends of some figures. */
-export function spread(figures: readonly number[]): Spread {
+function spread(figures: readonly number[]): Spread {
   const sorted = figures.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1
   const upper = sorted[middle] ?? Number.NaN

@@ -154,7 +154,7 @@ export function createProducer(broker: Broker, options: ProducerOptions = {}): P
  * @throws {RecordError} INVALID_RECORD with every issue.
  * @throws {BrokerError} MESSAGE_TOO_LARGE for a record over the topic's `maxRecordBytes`.
  */
-export function encodeRecord<Input>(
+function encodeRecord<Input>(
   topic: Topic<Input, unknown>,
   input: RecordInput<NoInfer<Input>>,
 ): ProducerRecord | Promise<ProducerRecord> {

@@ -5,7 +5,7 @@ import { DEFAULT_LIST_LIMIT, type DeadLetter, type DeadLetterQuery } from '../de
 import { DeadLetterError, abortError } from '../errors.ts'
 
 /** Most letters of one page. */
-export const MAX_LIST_LIMIT = 1000
+const MAX_LIST_LIMIT = 1000
 
 /**
  * Runs one attempt under the call's signal and time. Settles at once when either ends, whatever the attempt does then;

@@ -9,7 +9,7 @@ import { DeadLetterError } from '../errors.ts'
 import type { ConsumerRecord, Header } from '../record.ts'
 
 /** Names the shape below; another shape gets another name. */
-export const DEAD_LETTER_FORMAT = 'kedge-dead-letter/1'
+const DEAD_LETTER_FORMAT = 'kedge-dead-letter/1'
 
 /** The letter as ASCII JSON. */
 export function encodeDeadLetter(letter: DeadLetter): string {

@@ -12,7 +12,7 @@ import { type ConsumerRecord, type Header, bytesOf, exactTextOf } from '../recor
 import { decodeCause, encodeCause } from './codec.ts'
 
 /** Spring's headers, of `KafkaHeaders.DLT_*`. */
-export const springHeaders = {
+const springHeaders = {
   topic: 'kafka_dlt-original-topic',
   partition: 'kafka_dlt-original-partition',
   offset: 'kafka_dlt-original-offset',
@@ -25,7 +25,7 @@ export const springHeaders = {
 } as const
 
 /** Kedge's headers. Their presence tells our letters from other records of the topic. */
-export const kedgeHeaders = {
+const kedgeHeaders = {
   id: 'kedge-dead-letter-id',
   reason: 'kedge-dead-letter-reason',
   attempts: 'kedge-dead-letter-attempts',

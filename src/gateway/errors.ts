@@ -102,7 +102,7 @@ export function errorResponse(error: KedgeError, extra: Readonly<Record<string, 
 }
 
 /** The body of an error: `{result:"",error,status}`, one shape for all. */
-export function errorBody(error: KedgeError): string {
+function errorBody(error: KedgeError): string {
   return JSON.stringify({ result: '', error: error.message, status: statusOf(error) })
 }
 

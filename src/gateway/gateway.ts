@@ -160,7 +160,7 @@ export class Gateway {
 }
 
 /** The error of a path that is not in the table. */
-export function unknownRoute(request: Pick<GatewayRequest, 'method'>): KedgeError {
+function unknownRoute(request: Pick<GatewayRequest, 'method'>): KedgeError {
   return new GatewayError(
     'UNKNOWN_ROUTE',
     `Cannot ${request.method} here: there is no such path. /openapi.json lists all.`,

@@ -25,7 +25,7 @@ const credentialErrors: readonly ErrorCode[] = [
 ]
 
 /** The statuses a route may answer an error with, ascending. */
-export function errorStatuses(route: Route): readonly number[] {
+function errorStatuses(route: Route): readonly number[] {
   const codes = [...commonErrors, ...route.errors, ...(route.access === 'public' ? [] : credentialErrors)]
   const statuses = codes.map((code) => statusOf(new GatewayError(code, '')))
   const page = route.path.startsWith('/docs') ? [404] : []

@@ -44,10 +44,10 @@ export const InstanceName: z.ZodType<string> = patternWithCode(
 export const MAX_PARTITION = 2_147_483_647
 
 const safeCount = z.int().min(0)
-export const Partition: z.ZodType<number> = z.int().min(0).max(MAX_PARTITION)
-export const Offset: z.ZodType<number> = safeCount
+const Partition: z.ZodType<number> = z.int().min(0).max(MAX_PARTITION)
+const Offset: z.ZodType<number> = safeCount
 /** A negative one is the broker's to refuse, with INVALID_TIMESTAMP. */
-export const Timestamp: z.ZodType<number> = z.int().describe('Milliseconds since the Unix epoch, at least 0')
+const Timestamp: z.ZodType<number> = z.int().describe('Milliseconds since the Unix epoch, at least 0')
 const Timeout = optional(safeCount).describe('Longest wait, milliseconds (default 1000)')
 
 /** A number in a header or query: decimal digits. */

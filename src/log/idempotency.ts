@@ -5,7 +5,7 @@ import type { ErrorCode } from '../errors.ts'
 import type { RecordMetadata } from '../record.ts'
 import type { LogStore } from './store.ts'
 
-export const IDEMPOTENCY_KEY_TTL_MS = 86_400_000
+const IDEMPOTENCY_KEY_TTL_MS = 86_400_000
 const KEY = /^[\x21-\x7e]{1,255}$/
 
 type StoredResult = RecordMetadata | { readonly code: ErrorCode; readonly message: string; readonly limit?: string }

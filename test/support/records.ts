@@ -13,7 +13,7 @@ export interface RecordParts {
 }
 
 /** Bytes of text; bytes and null stay. */
-export function dataOf(data: Data): Uint8Array | null {
+function dataOf(data: Data): Uint8Array | null {
   return typeof data === 'string' ? bytesOf(data) : data
 }
 

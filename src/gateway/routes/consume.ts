@@ -110,7 +110,7 @@ function groupHeaders({ generationId, assignment }: PollResult): Record<string, 
 }
 
 /** An assignment as a header: `orders=0-2,5;bills=1`. */
-export function assignmentText(assignment: PollResult['assignment']): string {
+function assignmentText(assignment: PollResult['assignment']): string {
   const byTopic = Map.groupBy(assignment, ({ topic }) => topic)
   return Array.from(byTopic, ([topic, held]) => `${topic}=${rangesOf(held.map(({ partition }) => partition))}`).join(
     ';',
