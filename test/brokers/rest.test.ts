@@ -1,13 +1,7 @@
-/** The REST driver through a gateway: in process, and over sockets to one that is on disk and restarted between steps. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import type { Broker } from '../../src/broker.ts'
-import { logBroker } from '../../src/brokers/log.ts'
+/** The REST driver through a gateway over memory: in process, and over a socket. */
 import { memoryBroker } from '../../src/brokers/memory.ts'
 import { restBroker } from '../../src/brokers/rest.ts'
 import { gatewayApp } from '../../src/gateway/app.ts'
-import type { GatewayServer } from '../../src/runtimes/node-gateway.ts'
 import { describeBroker } from '../conformance/broker/index.ts'
 import { FakeClock } from '../support/clock.ts'
 import { startGateway } from '../support/gateway.ts'
@@ -32,37 +26,13 @@ describeBroker('rest → gateway → memory, over a socket', {
     const behind = memoryBroker({ clock })
     const server = await startGateway(behind)
     const broker = restBroker({ url: server.url, clock })
-    return { broker, clock, close: () => closed(server, behind) }
-  },
-})
-
-describeBroker('rest → gateway → log on disk, over a socket, restarted between steps', {
-  async open() {
-    const clock = new FakeClock()
-    const dir = await mkdtemp(join(tmpdir(), 'kedge-rest-'))
-    let behind = logBroker({ dir, clock })
-    let server = await startGateway(behind)
-    let broker = restBroker({ url: server.url, clock })
     return {
       broker,
       clock,
-      async reopen() {
-        await broker.close()
-        await closed(server, behind)
-        behind = logBroker({ dir, clock })
-        server = await startGateway(behind)
-        broker = restBroker({ url: server.url, clock })
-        return broker
-      },
       async close() {
-        await closed(server, behind)
-        await rm(dir, { recursive: true })
+        await server.close()
+        await behind.close()
       },
     }
   },
 })
-
-async function closed(server: GatewayServer, behind: Broker): Promise<void> {
-  await server.close()
-  await behind.close()
-}
