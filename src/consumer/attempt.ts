@@ -27,30 +27,34 @@ export interface AttemptScope {
   readonly log: Log | undefined
 }
 
+/** What an attempt is made with. */
+export interface AttemptWork {
+  /** As the handler gets it. */
+  readonly typed: ConsumerRecord<unknown>
+  readonly handler: Handler<never>
+  readonly plan: { readonly route: string; readonly timeoutMs: number }
+}
+
 const handled: AttemptResult = { kind: 'handled' }
 
 export class Attempt implements HandlerContext, Watched {
   readonly attempt: number
-  readonly route: string
   readonly dueAt: number
   readonly #scope: AttemptScope
-  readonly #record: ConsumerRecord<unknown>
-  readonly #timeoutMs: number
+  readonly #work: AttemptWork
   #controller: AbortController | undefined
   #settle: ((result: AttemptResult) => void) | undefined
   #reason: Error | undefined
 
-  constructor(
-    scope: AttemptScope,
-    record: ConsumerRecord<unknown>,
-    of: { readonly route: string; readonly attempt: number; readonly startedAt: number; readonly timeoutMs: number },
-  ) {
+  constructor(scope: AttemptScope, work: AttemptWork, attempt: number, startedAt: number) {
     this.#scope = scope
-    this.#record = record
-    this.#timeoutMs = of.timeoutMs
-    this.attempt = of.attempt
-    this.route = of.route
-    this.dueAt = of.startedAt + of.timeoutMs
+    this.#work = work
+    this.attempt = attempt
+    this.dueAt = startedAt + work.plan.timeoutMs
+  }
+
+  get route(): string {
+    return this.#work.plan.route
   }
 
   get groupId(): string {
@@ -70,7 +74,7 @@ export class Attempt implements HandlerContext, Watched {
 
   get log(): HandlerContext['log'] {
     return (message: string, fields: Readonly<Record<string, LogValue>> = {}) => {
-      const { topic, partition, offset } = this.#record
+      const { topic, partition, offset } = this.#work.typed
       this.#scope.log?.({
         ...fields,
         level: 'info',
@@ -85,10 +89,11 @@ export class Attempt implements HandlerContext, Watched {
   }
 
   /** Calls the handler; gives the result at once where the handler does. Never throws or rejects. */
-  call(handler: Handler<never>): AttemptResult | Promise<AttemptResult> {
+  call(): AttemptResult | Promise<AttemptResult> {
+    const { handler, typed } = this.#work
     try {
       // The route table pairs each handler with the records of its own topic, which no type can say for all at once.
-      const result = (handler as Handler<unknown>)(this.#record, this)
+      const result = (handler as Handler<unknown>)(typed, this)
       return isThenable(result) ? this.#wait(result) : handled
     } catch (error) {
       return { kind: 'failed', error }
@@ -97,7 +102,7 @@ export class Attempt implements HandlerContext, Watched {
 
   /** Called by the watchdog. */
   expire(): void {
-    const message = `A handler did not settle within ${this.#timeoutMs} ms: on route ${this.route}: raise attemptTimeoutMs or do less per record.`
+    const message = `A handler did not settle within ${this.#work.plan.timeoutMs} ms: on route ${this.route}: raise attemptTimeoutMs or do less per record.`
     const error = new HandlerError('HANDLER_TIMEOUT', message)
     this.#end({ kind: 'timeout', error }, error)
   }

@@ -17,10 +17,10 @@ import type { ConsumerRecord } from '../record.ts'
 import { unread } from '../route-table.ts'
 import type { Matched } from '../route-table.ts'
 import { RejectError } from '../router.ts'
-import type { Handler } from '../router.ts'
+import type { Handler, Route, RouteOptions } from '../router.ts'
 import { checkValue, readValue } from '../topic.ts'
 import { Attempt } from './attempt.ts'
-import type { AttemptResult, AttemptScope } from './attempt.ts'
+import type { AttemptResult, AttemptScope, AttemptWork } from './attempt.ts'
 import type { Budget } from './budget.ts'
 import type { Calls } from './calls.ts'
 import { deadLetterCauseOf, runCauseOf } from './cause.ts'
@@ -51,21 +51,17 @@ export interface HandlingScope extends AttemptScope {
 }
 
 /** A record with the handler that is to have it. */
-interface Work {
+interface Work extends AttemptWork {
   readonly lane: Lane
   /** As it was read, for a dead letter. */
   readonly record: ConsumerRecord
-  /** As the handler gets it. */
-  readonly typed: ConsumerRecord<unknown>
-  readonly handler: Handler<never>
-  readonly route: string
-  readonly retry: RetryPolicy
-  readonly timeoutMs: number
+  readonly plan: Plan
   readonly startedAt: number
 }
 
 /** A route with its policy resolved, once a run. */
 interface Plan {
+  readonly route: string
   readonly retry: RetryPolicy
   readonly timeoutMs: number
 }
@@ -91,13 +87,15 @@ const USABLE_PART = 0.9
 
 export class Handling {
   readonly #scope: HandlingScope
-  readonly #plans = new Map<string, Plan>()
+  readonly #plans = new Map<Route, Plan>()
+  readonly #otherwisePlan: Plan
   readonly #usableMs: number
 
   constructor(scope: HandlingScope) {
     this.#scope = scope
     this.#usableMs = (scope.budget.handleUntil - scope.budget.startedAt) * USABLE_PART
-    for (const { name, options } of scope.app.routes) this.#plans.set(name, this.#planOf(options))
+    for (const route of scope.app.routes) this.#plans.set(route, this.#planOf(route.name, route.options))
+    this.#otherwisePlan = this.#planOf(OTHERWISE, {})
   }
 
   /** Handles a record, at once where its handler and schema answer at once. `now` is the present monotonic time. */
@@ -112,15 +110,18 @@ export class Handling {
   }
 
   #routed(lane: Lane, record: ConsumerRecord, { route, json }: Matched, now: number): Outcome | Promise<Outcome> {
-    const plan = this.#plans.get(route.name) ?? this.#planOf(route.options)
-    const work = { lane, record, typed: record, handler: route.handler, route: route.name, ...plan, startedAt: now }
+    const plan = this.#plans.get(route) ?? this.#planOf(route.name, route.options)
+    const { handler } = route
     const { topic } = route.match
-    if (typeof topic === 'string') return this.#attempt(work, 1, now)
+    if (typeof topic === 'string')
+      return this.#attempt({ lane, record, typed: record, handler, plan, startedAt: now }, 1, now)
     try {
       const value = checkValue(topic, json === unread || record.value === null ? readValue(topic, record.value) : json)
-      if (value instanceof Promise)
-        return this.#attempt({ ...work, handler: handlerAfter(value, route.handler) }, 1, now)
-      return this.#attempt({ ...work, typed: withValue(record, value) }, 1, now)
+      if (value instanceof Promise) {
+        const later = handlerAfter(value, handler)
+        return this.#attempt({ lane, record, typed: record, handler: later, plan, startedAt: now }, 1, now)
+      }
+      return this.#attempt({ lane, record, typed: withValue(record, value), handler, plan, startedAt: now }, 1, now)
     } catch (error) {
       return this.#deadLetter(record, 'invalid', error, 0, route.name)
     }
@@ -130,12 +131,8 @@ export class Handling {
     const { otherwise } = this.#scope.app
     if (otherwise === 'skip') return skipped
     if (typeof otherwise === 'function') {
-      const plan = this.#planOf({})
-      return this.#attempt(
-        { lane, record, typed: record, handler: otherwise, route: OTHERWISE, ...plan, startedAt: now },
-        1,
-        now,
-      )
+      const work = { lane, record, typed: record, handler: otherwise, plan: this.#otherwisePlan, startedAt: now }
+      return this.#attempt(work, 1, now)
     }
     const error = new RecordError(`No route takes a record of ${record.topic}: add a route or set otherwise.`)
     if (otherwise === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
@@ -143,9 +140,8 @@ export class Handling {
   }
 
   #attempt(work: Work, number: number, now: number): Outcome | Promise<Outcome> {
-    const { route, timeoutMs } = work
-    const attempt = new Attempt(this.#scope, work.typed, { route, attempt: number, startedAt: now, timeoutMs })
-    const result = attempt.call(work.handler)
+    const attempt = new Attempt(this.#scope, work, number, now)
+    const result = attempt.call()
     if (!(result instanceof Promise)) return this.#after(work, number, result)
     work.lane.attempt = attempt
     return result.then((later) => {
@@ -157,7 +153,8 @@ export class Handling {
   #after(work: Work, number: number, result: AttemptResult): Outcome | Promise<Outcome> {
     if (result.kind === 'handled') return handled
     if (result.kind === 'given-up') return unfinished
-    const { record, route } = work
+    const { record } = work
+    const { route } = work.plan
     const { error } = result
     if (error instanceof InvalidValue) return this.#deadLetter(record, 'invalid', error.error, 0, route)
     if (error instanceof RejectError) return this.#deadLetter(record, 'rejected', error, number, route)
@@ -171,8 +168,8 @@ export class Handling {
   #giveUpReason(work: Work, number: number, kind: 'failed' | 'timeout'): DeadLetterReason | undefined {
     const { clock } = this.#scope
     const spent = kind === 'timeout' ? 'timeout' : 'exhausted'
-    if (number >= work.retry.maxAttempts) return spent
-    const { maxAgeMs } = work.retry
+    if (number >= work.plan.retry.maxAttempts) return spent
+    const { maxAgeMs } = work.plan.retry
     if (maxAgeMs !== null && clock.now() - work.record.timestampMs > maxAgeMs) return 'too-old'
     // Attempts that take so long that no run has room for another would begin anew in every run, and the partition
     // would never get past the record.
@@ -182,7 +179,7 @@ export class Handling {
 
   async #retry(work: Work, number: number, error: unknown): Promise<Outcome> {
     const { clock, random, budget, ending, log } = this.#scope
-    const waitMs = backoffMs(work.retry, number, random, retryAfterOf(error))
+    const waitMs = backoffMs(work.plan.retry, number, random, retryAfterOf(error))
     const { topic, partition, offset } = work.record
     const { name, code } = runCauseOf(error)
     log?.({
@@ -191,7 +188,7 @@ export class Handling {
       topic,
       partition,
       offset,
-      route: work.route,
+      route: work.plan.route,
       attempt: number,
       waitMs,
       cause: name,
@@ -255,11 +252,15 @@ export class Handling {
     }
   }
 
-  #planOf(options: Matched['route']['options']): Plan {
+  #planOf(route: string, options: RouteOptions): Plan {
     const { app } = this.#scope
     const timeoutMs = options.attemptTimeoutMs ?? app.attemptTimeoutMs
     // An attempt that may take longer than a run would never be seen to time out.
-    return { retry: retryPolicy(app.retry, options.retry), timeoutMs: Math.max(1, Math.min(timeoutMs, this.#usableMs)) }
+    return {
+      route,
+      retry: retryPolicy(app.retry, options.retry),
+      timeoutMs: Math.max(1, Math.min(timeoutMs, this.#usableMs)),
+    }
   }
 }
 

@@ -33,7 +33,7 @@ export class Lane implements TopicPartition {
   /** The broker refuses its commits for good. */
   isRefused = false
   #isGone = false
-  #queue: ConsumerRecord[] = []
+  #queue: readonly ConsumerRecord[] = []
   #head = 0
 
   constructor({ topic, partition, offset }: TopicPartitionOffset, generationId: number) {
@@ -70,7 +70,7 @@ export class Lane implements TopicPartition {
   }
 
   push(records: readonly ConsumerRecord[]): void {
-    this.#queue = [...this.waiting, ...records]
+    this.#queue = this.first === undefined ? records : [...this.waiting, ...records]
     this.#head = 0
   }
 
