@@ -3,8 +3,8 @@
  * tier: nested maps from what a record has to the route. A look-up asks one tier for each *set of things*, the largest
  * set first, so its cost does not grow with the number of routes.
  */
-import { headerText } from './headers.ts'
-import { exactTextOf } from './record.ts'
+import { lastHeader } from './headers.ts'
+import { KnownTexts } from './known-texts.ts'
 import type { ConsumerRecord } from './record.ts'
 import { matchTopicName } from './router.ts'
 import type { FieldValue, Route } from './router.ts'
@@ -31,15 +31,16 @@ export interface RouteTable {
 
 /** One thing that conditions ask of a record. */
 interface Probe {
-  /** What it is, comparable: `key`, `header worker`, `value issue.state`. */
-  readonly id: string
-  /** What the record has there; undefined where it has nothing. */
+  /** What the record has there; undefined where it has nothing, or nothing that any condition asks for. */
   read(record: ConsumerRecord, json: unknown): unknown
 }
 
 interface Condition {
-  readonly probe: Probe
+  /** What is asked, comparable: `key`, `header worker`, `value ["issue","state"]`. */
+  readonly id: string
   readonly expected: FieldValue
+  /** Makes the probe that tells these values apart. */
+  probe(expected: readonly FieldValue[]): Probe
 }
 
 interface Branch extends Map<unknown, Branch | Matched> {}
@@ -95,28 +96,40 @@ function groupByTopic(routes: readonly Route[]): Map<string, Route[]> {
 }
 
 function compileTopic(routes: readonly Route[]): TopicRoutes {
+  const probes = probesOf(routes)
   const tiers = new Map<string, Tier>()
   let plain: Matched | undefined
   for (const route of routes) {
     const matched: Matched = { route, json: unread }
-    const conditions = conditionsOf(route).sort((a, b) => (a.probe.id < b.probe.id ? -1 : 1))
+    const conditions = conditionsOf(route).sort((a, b) => (a.id < b.id ? -1 : 1))
     const last = conditions.pop()
     if (last === undefined) {
       plain = matched
       continue
     }
-    const probes = [...conditions, last].map(({ probe }) => probe)
-    const id = JSON.stringify(probes.map((probe) => probe.id))
-    let tier = tiers.get(id)
+    const ids = [...conditions, last].map(({ id }) => id)
+    const key = JSON.stringify(ids)
+    let tier = tiers.get(key)
     if (tier === undefined) {
-      tier = { probes, readsValue: route.match.value !== undefined, branch: new Map() }
-      tiers.set(id, tier)
+      const asked = ids.flatMap((id) => probes.get(id) ?? [])
+      tier = { probes: asked, readsValue: route.match.value !== undefined, branch: new Map() }
+      tiers.set(key, tier)
     }
     let branch = tier.branch
     for (const { expected } of conditions) branch = childOf(branch, expected)
     branch.set(last.expected, matched)
   }
   return { tiers: [...tiers.values()].sort((a, b) => b.probes.length - a.probes.length), plain }
+}
+
+/** One probe for each thing asked, which knows everything that any route expects there. */
+function probesOf(routes: readonly Route[]): Map<string, Probe> {
+  const groups = Map.groupBy(routes.flatMap(conditionsOf), ({ id }) => id)
+  return new Map(
+    [...groups].flatMap(([id, [first, ...others]]) =>
+      first === undefined ? [] : [[id, first.probe([first, ...others].map(({ expected }) => expected))]],
+    ),
+  )
 }
 
 function childOf(branch: Branch, expected: FieldValue): Branch {
@@ -156,29 +169,34 @@ function parse(record: ConsumerRecord): unknown {
 
 function conditionsOf({ match }: Route): Condition[] {
   const conditions: Condition[] = []
-  if (match.key !== undefined) conditions.push({ probe: keyProbe, expected: match.key })
+  if (match.key !== undefined) conditions.push({ id: 'key', expected: match.key, probe: keyProbe })
   for (const [key, expected] of Object.entries(match.headers ?? {})) {
-    conditions.push({ probe: headerProbe(key), expected })
+    conditions.push({ id: `header ${key}`, expected, probe: (all) => headerProbe(key, all) })
   }
   for (const [path, expected] of Object.entries(match.value ?? {})) {
-    conditions.push({ probe: fieldProbe(path), expected })
+    const names = fieldNames(path)
+    conditions.push({ id: `value ${JSON.stringify(names)}`, expected, probe: () => fieldProbe(names) })
   }
   return conditions
 }
 
-const keyProbe: Probe = {
-  id: 'key',
-  read: ({ key }) => (key === null ? null : exactTextOf(key)),
+function keyProbe(expected: readonly FieldValue[]): Probe {
+  const known = new KnownTexts(expected.filter((one) => typeof one === 'string'))
+  return { read: ({ key }) => (key === null ? null : known.find(key)) }
 }
 
-function headerProbe(key: string): Probe {
-  return { id: `header ${key}`, read: (record) => headerText(record.headers, key) }
-}
-
-function fieldProbe(path: string): Probe {
-  const names = fieldNames(path)
+function headerProbe(name: string, expected: readonly FieldValue[]): Probe {
+  const known = new KnownTexts(expected.filter((one) => typeof one === 'string'))
   return {
-    id: `value ${JSON.stringify(names)}`,
+    read({ headers }) {
+      const value = lastHeader(headers, name)?.value
+      return value === undefined || value === null ? undefined : known.find(value)
+    },
+  }
+}
+
+function fieldProbe(names: readonly string[]): Probe {
+  return {
     read(_record, json) {
       let at = json
       for (const name of names) {
@@ -203,7 +221,7 @@ export function fieldNames(path: string): string[] {
 
 /** What a route asks for, by the id of the thing asked. */
 function askedBy(route: Route): Map<string, FieldValue> {
-  return new Map(conditionsOf(route).map(({ probe, expected }) => [probe.id, expected]))
+  return new Map(conditionsOf(route).map(({ id, expected }) => [id, expected]))
 }
 
 /** What a record that meets both has, or undefined where no record can. */
