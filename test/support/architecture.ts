@@ -21,7 +21,7 @@ interface Area {
 }
 
 const vocabulary =
-  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|partitioner|standard-schema|base64'
+  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64'
 
 const areas: readonly Area[] = [
   { name: 'vocabulary', rank: 0, files: new RegExp(`^src/(${vocabulary})\\.ts$`) },
