@@ -13,38 +13,38 @@
  */
 import { Kafka } from '@upstash/kafka'
 import { base64Of } from '../base64.ts'
-import type {
-  Broker,
-  BrokerFeatures,
-  Call,
-  FetchLimits,
-  GroupDescription,
-  GroupInstance,
-  OffsetCommit,
-  PollRequest,
-  RunPosition,
-  TopicDescription,
-} from '../broker.ts'
+import type { Broker, BrokerFeatures, Call, GroupDescription, TopicDescription } from '../broker.ts'
 import type { Clock } from '../clock.ts'
 import { systemClock } from '../clock.ts'
 import type { ErrorCode } from '../errors.ts'
-import { BrokerError, ConfigError } from '../errors.ts'
-import type { CommittedOffset, TopicPartition } from '../record.ts'
+import { BrokerError } from '../errors.ts'
+import type { CommittedOffset } from '../record.ts'
 import { bytesOf } from '../record.ts'
+import {
+  baseUrlOf,
+  claimPath,
+  consumeSettings,
+  namesOf,
+  quotedKey,
+  runHeaders,
+  sizeLimits,
+  wireCommit,
+  wirePartition,
+} from './rest/requests.ts'
 import type { Answer, ExchangeRequest, Fetch } from './rest/transport.ts'
 import { badResponse, Transport } from './rest/transport.ts'
-import type { Item } from './rest/wire.ts'
 import {
   finite,
+  groupOf,
   itemOf,
   listOf,
   membershipOf,
   numberOf,
-  numberOrNull,
+  partitionOf,
   recordsOf,
   resultsOf,
-  textIn,
   textOrNull,
+  topicOf,
   WireError,
   wireRecord,
 } from './rest/wire.ts'
@@ -87,7 +87,6 @@ const allFeatures: BrokerFeatures = {
 
 /** `/committed` has an instance in its path and reads the group's offsets whatever it is. */
 const ANY_INSTANCE = '-'
-const VISIBLE_ASCII = /^[\x21-\x7e]+$/
 
 /**
  * Opens a broker at the gateway's address. Nothing is sent before the first call.
@@ -353,83 +352,6 @@ class RestBroker implements Broker {
 /** What the SDK's types allow a record to be; null header values go beyond them and through. */
 type SdkRecord = Parameters<ReturnType<Kafka['producer']>['produceMany']>[0][number]
 
-function baseUrlOf(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.search !== '' || url.hash !== '') {
-    throw new ConfigError(
-      `Cannot reach a gateway at ${JSON.stringify(withoutUserInfo(text))}: give an http or https URL.`,
-    )
-  }
-  if (url.username !== '' || url.password !== '') {
-    throw new ConfigError('Cannot take credentials from the URL of a gateway: give username and password on their own.')
-  }
-  return url.href.replace(/\/$/, '')
-}
-
-function withoutUserInfo(text: string): string {
-  return text.replace(/\/\/[^/@]*@/, '//')
-}
-
-function namesOf({ groupId, groupInstanceId }: GroupInstance): { consumerGroupId: string; instanceId: string } {
-  return { consumerGroupId: groupId, instanceId: groupInstanceId }
-}
-
-function claimPath({ groupId, groupInstanceId }: GroupInstance): string[] {
-  return ['claims', groupId, groupInstanceId]
-}
-
-function sizeLimits({ maxRecords, maxBytes }: FetchLimits): { maxRecords: number; maxBytes: number } {
-  return { maxRecords: finite(maxRecords, 'maxRecords'), maxBytes: finite(maxBytes, 'maxBytes') }
-}
-
-function consumeSettings(request: PollRequest): {
-  topics: string[]
-  timeout: number
-  autoCommit: boolean
-  autoCommitInterval?: number
-  autoOffsetReset?: 'earliest' | 'latest' | 'none'
-} {
-  const { topics, maxWaitMs, enableAutoCommit = false, autoCommitIntervalMs, autoOffsetReset } = request
-  return {
-    topics: [...topics],
-    timeout: finite(maxWaitMs, 'maxWaitMs'),
-    // Always said: in the dialect it is on unless refused.
-    autoCommit: enableAutoCommit,
-    ...(autoCommitIntervalMs === undefined ? {} : { autoCommitInterval: autoCommitIntervalMs }),
-    ...(autoOffsetReset === undefined ? {} : { autoOffsetReset }),
-  }
-}
-
-function runHeaders({ runId, claimTtlMs, generationId }: RunPosition): Record<string, string> {
-  if (!VISIBLE_ASCII.test(runId)) {
-    throw new BrokerError('INVALID_REQUEST', 'Cannot name a run so: a run id is 1 to 128 visible ASCII characters.')
-  }
-  return {
-    'Kedge-Run': runId,
-    ...(claimTtlMs === undefined ? {} : { 'Kedge-Claim-Ttl-Ms': String(claimTtlMs) }),
-    ...(generationId === undefined ? {} : { 'Kedge-Generation': String(generationId) }),
-  }
-}
-
-/** A string of RFC 8941, as the header's specification has it, where the key could be taken for one. */
-function quotedKey(key: string): string {
-  if (!VISIBLE_ASCII.test(key)) {
-    throw new BrokerError(
-      'INVALID_REQUEST',
-      'Cannot use the idempotency key: it must be 1 to 255 visible ASCII characters.',
-    )
-  }
-  return key.startsWith('"') ? `"${key.replaceAll(/["\\]/g, String.raw`\$&`)}"` : key
-}
-
-function wirePartition({ topic, partition }: TopicPartition): TopicPartition {
-  return { topic, partition }
-}
-
-function wireCommit({ topic, partition, offset, metadata }: OffsetCommit): OffsetCommit {
-  return { topic, partition, offset, metadata: metadata ?? null }
-}
-
 /** Reads an answer; what cannot be read is the server's fault. */
 function read<T>(request: { readonly path: readonly string[] }, answer: Answer, reader: (answer: Answer) => T): T {
   try {
@@ -437,31 +359,5 @@ function read<T>(request: { readonly path: readonly string[] }, answer: Answer, 
   } catch (error) {
     if (error instanceof WireError) throw badResponse(request, `the answer cannot be read: ${error.message}`)
     throw error
-  }
-}
-
-function partitionOf(item: Item): TopicPartition {
-  return { topic: textIn(item, 'topic'), partition: numberOf(item, 'partition') }
-}
-
-function topicOf(item: Item): TopicDescription {
-  return {
-    topic: textIn(item, 'topic'),
-    partitions: numberOf(item, 'partitions'),
-    retentionMs: numberOrNull(item, 'retentionMs'),
-    retentionBytes: numberOrNull(item, 'retentionBytes'),
-    maxRecordBytes: numberOf(item, 'maxRecordBytes'),
-  }
-}
-
-function groupOf(item: Item): GroupDescription {
-  return {
-    groupId: textIn(item, 'groupId'),
-    generationId: numberOf(item, 'generationId'),
-    members: listOf(item['members'], 'members').map((member) => ({
-      groupInstanceId: textIn(member, 'groupInstanceId'),
-      assignment: listOf(member['assignment'], 'assignment').map(partitionOf),
-      runId: textOrNull(member, 'runId'),
-    })),
   }
 }

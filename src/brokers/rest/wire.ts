@@ -1,6 +1,6 @@
 /** The dialect's JSON with `Kedge-Encoding: base64`, both ways. What is read is checked: it comes from outside. */
 import { base64Of, bytesOfBase64 } from '../../base64.ts'
-import type { PollResult, ProduceResult } from '../../broker.ts'
+import type { GroupDescription, PollResult, ProduceResult, TopicDescription } from '../../broker.ts'
 import { BrokerError, isErrorCode } from '../../errors.ts'
 import type { ConsumerRecord, Header, ProducerRecord, RecordMetadata, TopicPartition } from '../../record.ts'
 
@@ -112,8 +112,37 @@ function heldOfTopic(part: string): TopicPartition[] {
   })
 }
 
+/** @throws {WireError} */
+export function partitionOf(item: Item): TopicPartition {
+  return { topic: textIn(item, 'topic'), partition: numberOf(item, 'partition') }
+}
+
+/** A topic as `/topics?describe=true` shows it. @throws {WireError} */
+export function topicOf(item: Item): TopicDescription {
+  return {
+    topic: textIn(item, 'topic'),
+    partitions: numberOf(item, 'partitions'),
+    retentionMs: numberOrNull(item, 'retentionMs'),
+    retentionBytes: numberOrNull(item, 'retentionBytes'),
+    maxRecordBytes: numberOf(item, 'maxRecordBytes'),
+  }
+}
+
+/** A group as `/groups` shows it. @throws {WireError} */
+export function groupOf(item: Item): GroupDescription {
+  return {
+    groupId: textIn(item, 'groupId'),
+    generationId: numberOf(item, 'generationId'),
+    members: listOf(item['members'], 'members').map((member) => ({
+      groupInstanceId: textIn(member, 'groupInstanceId'),
+      assignment: listOf(member['assignment'], 'assignment').map(partitionOf),
+      runId: textOrNull(member, 'runId'),
+    })),
+  }
+}
+
 /** An object from outside. */
-export type Item = Readonly<Record<string, unknown>>
+type Item = Readonly<Record<string, unknown>>
 
 /** @throws {WireError} */
 export function listOf(json: unknown, what: string): Item[] {
@@ -136,12 +165,12 @@ export function numberOf(item: Item, name: string): number {
 }
 
 /** A safe integer or null. @throws {WireError} */
-export function numberOrNull(item: Item, name: string): number | null {
+function numberOrNull(item: Item, name: string): number | null {
   return item[name] === null ? null : numberOf(item, name)
 }
 
 /** @throws {WireError} */
-export function textIn(item: Item, name: string): string {
+function textIn(item: Item, name: string): string {
   const value = item[name]
   if (typeof value !== 'string') throw new WireError(`its ${name} is no text`)
   return value
