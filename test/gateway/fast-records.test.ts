@@ -51,7 +51,7 @@ test.each([undefined, 'path-topic'])(
     fc.assert(
       fc.property(body, (value) => {
         const bytes = bytesOf(JSON.stringify(value) ?? 'null')
-        const fast = fastRecords(parseFast(bytes, gatewayLimits), topic)
+        const fast = fastRecords(parseFast(bytes, gatewayLimits), bytes.length, topic)
         if (fast === undefined) return
         taken += 1
 
@@ -66,7 +66,9 @@ test.each([undefined, 'path-topic'])(
 
 test('the fast reader takes the plain forms that callers send', () => {
   for (const value of [{ value: 'x' }, [{ value: 'x', key: 'k' }], { value: 'x', partition: 0, timestamp: 1 }, []]) {
-    expect(fastRecords(parseFast(bytesOf(JSON.stringify(value)), gatewayLimits), 'blue')).toBeDefined()
+    const bytes = bytesOf(JSON.stringify(value))
+
+    expect(fastRecords(parseFast(bytes, gatewayLimits), bytes.length, 'blue')).toBeDefined()
   }
 })
 

@@ -143,9 +143,19 @@ describeEveryPath('the gateway itself', (harness) => {
     expect(answer.headers['x-content-type-options']).toBe('nosniff')
   })
 
-  test('the page asks for nothing from elsewhere', async () => {
-    expect((await harness().call('GET /docs')).text).not.toMatch(/(?:src|href)="(?:https?:)?\/\//)
-  })
+  test.each(['/docs', '/docs/'])(
+    'the page at %s asks for its files, which are here, and nothing else',
+    async (path) => {
+      const page = await harness().call(`GET ${path}`)
+      const asked = [...page.text.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, address = '']) => address)
+
+      expect(asked).toHaveLength(4)
+      for (const address of asked) {
+        expect(address).not.toMatch(/^(?:\w+:)?\/\//)
+        expect((await harness().call(`GET ${new URL(address, harness().url + path).pathname}`)).status).toBe(200)
+      }
+    },
+  )
 
   test.each([
     'GET /docs/package.json',

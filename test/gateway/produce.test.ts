@@ -55,6 +55,7 @@ describeEveryPath('produce', (harness) => {
     ['an empty string', '""', ''],
     ['text beyond ASCII', '"ü€😀\\u0000\\ufeff"', 'ü€😀\u0000\ufeff'],
     ['a byte order mark first', '"\\ufeffx"', '\ufeffx'],
+    ['the replacement character itself', '"\ufffd"', '\ufffd'],
     ['null', 'null', ''],
   ])('carries %s as a value', async (_what, json, text) => {
     const answer = await harness().call('POST /produce/blue', `{"value":${json}}`)

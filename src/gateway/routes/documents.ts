@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import { GatewayError } from '../../errors.ts'
 import { openApiDocument } from '../openapi.ts'
+import { pathOf } from '../path.ts'
 import { defineRoute, type Route } from '../route.ts'
 import type { GatewayResponse } from '../request.ts'
 
@@ -26,15 +27,18 @@ const pageHeaders = {
   'Cross-Origin-Opener-Policy': 'same-origin',
 }
 
-const page = `<!doctype html>
+/** The page. `folder` is where its files are, seen from its own address. */
+const page = (folder: string): string => `<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Kedge gateway</title>
-<link rel="stylesheet" href="docs/swagger-ui.css"><link rel="icon" href="docs/favicon-32x32.png"></head>
+<link rel="stylesheet" href="${folder}swagger-ui.css"><link rel="icon" href="${folder}favicon-32x32.png"></head>
 <body><div id="swagger-ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script><script src="docs/init.js"></script></body>
+<script src="${folder}swagger-ui-bundle.js"></script><script src="${folder}init.js"></script></body>
 </html>
 `
-const initScript = `window.ui = SwaggerUIBundle({ url: '../openapi.json'.slice(location.pathname.endsWith('/') ? 0 : 3), dom_id: '#swagger-ui', validatorUrl: null })\n`
+const initScript = `const url = new URL('../openapi.json', document.currentScript.src).href
+window.ui = SwaggerUIBundle({ url, dom_id: '#swagger-ui', validatorUrl: null })
+`
 
 const files = ['init.js', 'swagger-ui.css', 'swagger-ui-bundle.js', 'favicon-32x32.png'] as const
 
@@ -58,9 +62,9 @@ export function documentRoutes(routes: () => readonly Route[], assets: DocsAsset
       summary: 'This contract as a page',
       access: 'public',
       answers: { 200: null },
-      handle: () => {
+      handle: (_input, { request }) => {
         if (assets === undefined) throw noPage()
-        return file(page, 'text/html; charset=utf-8')
+        return file(page(pathOf(request.target).endsWith('/') ? '' : 'docs/'), 'text/html; charset=utf-8')
       },
     }),
     defineRoute({

@@ -101,7 +101,7 @@ export const produceMessage: Route = defineRoute({
 
 function readFast(body: Uint8Array, topic: string | undefined, context: RouteContext): ReadRecords | undefined {
   if (context.request.header('kedge-encoding') !== undefined) return undefined
-  const records = fastRecords(parseFast(body, context.limits), topic)
+  const records = fastRecords(parseFast(body, context.limits), body.length, topic)
   return records && new ReadRecords(records)
 }
 
