@@ -2,6 +2,8 @@
  * `npm run bench -- <name> [--quick]`: runs one bench (or, without a name, all of them), each against its reference loop in
  * the same run. The last line of each is one JSON object: its goals with value, floor and target.
  */
+import { loadavg } from 'node:os'
+
 import { drain } from './drain.ts'
 import { log } from './log.ts'
 import { LOAD_CORE, flushUs, machine, pinSelf, stolenTicks } from './machine.ts'
@@ -34,6 +36,7 @@ if (unknown.length > 0) {
 pinSelf(LOAD_CORE)
 for (const name of names.length > 0 ? names : Object.keys(benches)) {
   const before = { flush: flushUs(), ticks: stolenTicks() }
+  const loadBefore = loadavg()[0] ?? 0
   console.log(`bench ${name}: ${options.rounds} rounds of ${options.runMs} ms each`)
   console.log(`${machine()}\n`)
   const result = await benches[name]?.(options)
@@ -42,6 +45,11 @@ for (const name of names.length > 0 ? names : Object.keys(benches)) {
   console.log(
     `F0 (append 1 KiB + fdatasync, median): ${before.flush.toFixed(0)} us before, ${after.flush.toFixed(0)} us after; steal ${(stolen * 100).toFixed(1)} %\n`,
   )
+  if (loadBefore > 1 || after.flush > 2 * before.flush || before.flush > 2 * after.flush) {
+    console.log(
+      `Not a quiet machine: load ${loadBefore.toFixed(1)} before the bench began. The figures say little; run it again.\n`,
+    )
+  }
   printGoals(result?.goals ?? {})
   console.log(JSON.stringify({ bench: name, goals: result?.goals ?? {} }))
 }
