@@ -123,6 +123,11 @@ export class Lanes {
     return this.#generationId
   }
 
+  /** How many partitions the run holds. */
+  get assigned(): number {
+    return this.#assignment.size
+  }
+
   /** Whether the run holds partitions and every one of them is stopped. */
   get areAllStopped(): boolean {
     if (this.#assignment.size === 0) return false

@@ -3,6 +3,8 @@
  * lane hands its records to their handlers one after the other; the committer follows behind. They end in this order
  * when the budget is spent: no more polls and records, running handlers given up, last commit, claim released.
  *
+ * It is one file because reading, handling and ending share one state: whether the run still takes work.
+ *
  * Nothing is kept that a lost answer could falsify: every poll names the offsets the run wants, and a commit names only
  * what is handled.
  */
@@ -77,6 +79,8 @@ export class Run {
   #active = 0
   /** A bug: thrown to the caller at the end. */
   #crash: { readonly error: unknown } | undefined
+  /** Records in the newest answer that had any. */
+  #newestAnswer = 0
   #wakers: (() => void)[] = []
 
   constructor(scope: RunScope) {
@@ -187,6 +191,7 @@ export class Run {
     this.#claim.renewed(startedAt)
     this.#cause = undefined
     this.#tally.polled += answer.records.length
+    if (answer.records.length > 0) this.#newestAnswer = answer.records.length
     this.#lanes.take(answer, asked)
     if (this.#tally.polled >= this.#scope.budget.maxRecords) this.#stopReading('records')
     if (answer.records.length === 0 && this.#scope.stopWhenEmpty) this.#stopReading('drained')
@@ -234,9 +239,14 @@ export class Run {
     return this.#ended === undefined
   }
 
-  /** At most one answer waits while another one is handled. */
+  /**
+   * At most one answer waits while another one is handled, so that a slow handler does not spend the calls of a run on
+   * polls; unless what waits is held up behind a few records while other partitions have nothing to do.
+   */
   #hasRoom(): boolean {
-    return this.#lanes.waiting <= this.#scope.maxPollRecords && this.#lanes.waitingBytes <= this.#scope.maxPollBytes
+    const { waiting, waitingBytes, assigned } = this.#lanes
+    if (waiting > this.#scope.maxPollRecords || waitingBytes > this.#scope.maxPollBytes) return false
+    return waiting <= this.#newestAnswer || this.#active < Math.min(this.#scope.concurrency, assigned)
   }
 
   #startLanes(): void {

@@ -171,6 +171,54 @@ describe('a run', () => {
     expect(report).toMatchObject({ handled: 10, ended: 'drained' })
   })
 
+  test('does not spend its calls on polls while a slow handler is at work', async () => {
+    let polls = 0
+    const bench = await openBench({
+      handler: () => new Promise<void>((resolve) => void bench.clock.after(8_000, resolve)),
+      wrap: (broker) =>
+        withCalls(broker, {
+          poll: (...args) => {
+            polls += 1
+            return broker.poll(...args)
+          },
+        }),
+    })
+    const running = bench.start({ budget: { runMs: 60_000 } })
+    for (let n = 0; n < 40; n++) {
+      await bench.produce([`v${n}`])
+      await bench.clock.advance(1_000)
+    }
+    await bench.clock.advance(20_000)
+    const report = await running
+
+    expect(report.handled).toBe(7)
+    expect(polls).toBeLessThan(12)
+  })
+
+  test('listens to other partitions while one of them is held up', async () => {
+    const handled: string[] = []
+    const bench = await openBench({
+      partitions: 2,
+      handler: ({ partition, offset }) => {
+        if (partition === 0) return new Promise(() => undefined)
+        handled.push(`${partition}:${offset}`)
+        return undefined
+      },
+    })
+    await bench.produce(numbered(5), 0)
+    const running = bench.start({ budget: { runMs: 20_000 } })
+    for (let n = 0; n < 5; n++) {
+      await bench.clock.advance(1_000)
+      await bench.produce(['a'], 1)
+      await bench.clock.advance(10)
+    }
+    const inTime = handled.length
+    await bench.clock.advance(20_000)
+    await running
+
+    expect(inTime).toBe(5)
+  })
+
   test('handles so many partitions at once as it was told, and one record of each', async () => {
     const running = new Set<number>()
     let most = 0
