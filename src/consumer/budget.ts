@@ -5,7 +5,10 @@ import { ConfigError } from '../errors.ts'
 export interface BudgetOptions {
   /** The moment by which the run has returned, milliseconds since the epoch. */
   readonly untilMs?: number
-  /** How long the run may take, milliseconds. The nearer of this and `untilMs` counts. @default 50000 without `untilMs` */
+  /**
+   * How long the run may take, milliseconds; no run takes longer than 24 days. The nearer of this and `untilMs` counts.
+   * @default 50000 without `untilMs`, legal 0 and more
+   */
   readonly runMs?: number
   /**
    * No record is begun in this last part of the run, milliseconds. Handlers that still run get half of it; the rest is
@@ -37,6 +40,8 @@ export interface Budget {
 const DEFAULT_RUN_MS = 50_000
 const DEFAULT_MARGIN_MS = 2_000
 const MIN_CALLS = 4
+/** The longest that a platform's timer can wait; a longer one would fire at once. */
+const MAX_RUN_MS = 2_147_483_647
 
 /**
  * Resolves a budget. A deadline that has passed already gives a budget in which nothing is begun.
@@ -48,7 +53,7 @@ export function budgetOf(options: BudgetOptions, clock: Clock): Budget {
   const asked = options.runMs ?? (options.untilMs === undefined ? DEFAULT_RUN_MS : Number.POSITIVE_INFINITY)
   if (Number.isNaN(left)) refuse('untilMs', options.untilMs, 'a time in milliseconds since the epoch')
   if (Number.isNaN(asked) || asked < 0) refuse('runMs', options.runMs, 'a number of milliseconds, at least 0')
-  const totalMs = Math.max(0, Math.min(left, asked))
+  const totalMs = Math.max(0, Math.min(left, asked, MAX_RUN_MS))
   const marginMs = options.marginMs ?? Math.min(DEFAULT_MARGIN_MS, totalMs / 5)
   if (!(marginMs >= 0)) refuse('marginMs', options.marginMs, 'a number of milliseconds, at least 0')
   const deadline = startedAt + totalMs

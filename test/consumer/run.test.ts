@@ -396,6 +396,19 @@ describe('a budget', () => {
     expect(report).toMatchObject({ ended: 'deadline', polled: 0, handled: 0 })
   })
 
+  test('without an end goes on until the run is aborted', async () => {
+    const abort = new AbortController()
+    const bench = await openBench()
+    const running = bench.start({ budget: { runMs: Number.POSITIVE_INFINITY }, signal: abort.signal })
+    await bench.clock.advance(3_600_000)
+    await bench.produce(['late'])
+    await bench.clock.advance(10)
+
+    abort.abort()
+
+    expect(await running).toMatchObject({ ended: 'aborted', handled: 1 })
+  })
+
   test.each([
     { runMs: -1 },
     { runMs: Number.NaN },
