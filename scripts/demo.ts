@@ -46,7 +46,8 @@ const stop = stopSignal()
 try {
   process.exitCode = await main()
 } catch (failure) {
-  console.error(failure instanceof KedgeError ? failure.message : failure)
+  // What fails because it is being ended says nothing.
+  if (!stop.aborted) console.error(failure instanceof KedgeError ? failure.message : failure)
   process.exitCode = 1
 }
 
@@ -85,6 +86,7 @@ async function run(runtime: string, openPlatform: typeof openWorkerPlatform, dat
   const handled: TopicPartitionOffset[] = []
   const others: string[] = []
   await using platform = await openPlatform({
+    signal: stop,
     env: {
       UPSTASH_KAFKA_REST_URL: gateway.url,
       UPSTASH_KAFKA_REST_USERNAME: 'demo',
@@ -166,7 +168,8 @@ async function postAll(
 async function tickUntil(signal: AbortSignal, platform: Platform): Promise<void> {
   while (!signal.aborted) {
     const tickedAt = performance.now()
-    await platform.tick()
+    // A tick that fails shows in what it did not handle.
+    await platform.tick().catch(() => false)
     // A run that fails, or finds the claim taken, ends at once.
     await wait(Math.max(0, LEAST_TICK_MS - (performance.now() - tickedAt)))
   }

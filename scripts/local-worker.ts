@@ -57,8 +57,15 @@ export async function openLocalWorker(options: LocalWorkerOptions): Promise<Loca
     stdio: ['ignore', 'pipe', 'pipe'],
     env: environment(folder),
   })
+  // Whatever ends this process, nothing stays of the Worker.
+  const onExit = (): void => {
+    killGroup(child)
+    rmSync(folder, { recursive: true, force: true })
+  }
+  process.once('exit', onExit)
   const ended = new Promise<void>((resolve) => {
     child.once('close', () => {
+      process.off('exit', onExit)
       rmSync(folder, { recursive: true, force: true })
       resolve()
     })

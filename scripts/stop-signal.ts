@@ -3,15 +3,22 @@ import { readFileSync } from 'node:fs'
 
 /** How often to look whether npm is still there, milliseconds. */
 const PARENT_CHECK_MS = 250
+/** A Ctrl-C reaches the process twice, from the terminal and from npm: only a later signal is a second one. */
+const TWICE_MS = 1000
 
 /**
+ * npm passes signals to the shell in which it runs a script, and a shell that waits keeps a SIGINT to itself: so the long
+ * scripts of package.json begin with `exec`, which makes the process npm's own child.
+ *
  * Aborted by the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once. Also when npm, which passes
  * signals on, was itself killed without a chance to: nobody would end the script any more.
  */
 export function stopSignal(): AbortSignal {
   const controller = new AbortController()
+  let firstAt: number | undefined
   const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130)
+    firstAt ??= performance.now()
+    if (performance.now() - firstAt > TWICE_MS) process.exit(130)
     controller.abort()
   }
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal)

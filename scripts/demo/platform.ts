@@ -26,15 +26,16 @@ export interface Answer {
 export interface PlatformOptions {
   readonly env: Readonly<Record<string, string>>
   readonly onLine: (line: string) => void
+  readonly signal: AbortSignal
 }
 
 /** How long one run may take here: short, so that ticks can be seen. On Lambda the function's timeout says so. */
 const RUN_MS = 4000
 
 /** The example as a Worker in workerd. */
-export async function openWorkerPlatform({ env, onLine }: PlatformOptions): Promise<Platform> {
+export async function openWorkerPlatform({ env, onLine, signal }: PlatformOptions): Promise<Platform> {
   const vars = { ...env, KEDGE_RUN_MS: String(RUN_MS), KEDGE_RUN_SUBREQUESTS: '100000' }
-  const worker = await openLocalWorker({ main: 'examples/github-webhooks/worker.ts', vars, onLine })
+  const worker = await openLocalWorker({ main: 'examples/github-webhooks/worker.ts', vars, onLine, signal })
   return {
     async post(target, headers, body) {
       const response = await fetch(worker.url + target, { method: 'POST', headers, body })

@@ -83,7 +83,12 @@ function start(options: LocalLambdaOptions, api: RuntimeApi): ChildProcess {
   for (const stream of [child.stdout, child.stderr]) {
     if (stream !== null) createInterface({ input: stream }).on('line', (line) => options.onLine?.(line))
   }
-  child.once('exit', () => api.abandon({ kind: 'exit' }))
+  const onExit = (): void => void child.kill('SIGKILL')
+  process.once('exit', onExit)
+  child.once('exit', () => {
+    process.off('exit', onExit)
+    api.abandon({ kind: 'exit' })
+  })
   return child
 }
 
