@@ -14,10 +14,11 @@ const protocolPath = fileURLToPath(new URL('../PROTOCOL.md', import.meta.url))
 /** What each limit bounds, and the status of its refusal; a cap has none. */
 const limits: Readonly<Record<keyof GatewayLimits, readonly [what: string, status: string]>> = {
   bodyBytes: ['bytes of a body', '413'],
-  batchRecords: ['records in one produce', '413'],
+  batchRecords: ['records in one produce, or entries of any list that is a whole body', '413'],
   recordBytes: ["bytes of a record's key, value and headers, whatever its topic allows", '413'],
   recordHeaders: ['headers of a record', '413'],
   jsonDepth: ['levels of nesting in a JSON body', '400'],
+  jsonItems: ['items of one list, or members of one object, in a JSON body', '413'],
   httpHeaders: ['header lines of a request', '431'],
   httpHeaderBytes: ['bytes of the request line and headers', '431'],
   waitingPolls: ['consumes and fetches that wait at once', '429'],

@@ -1,30 +1,58 @@
 /** Bodies: bytes to checked text to JSON, never past the limit. */
 import { GatewayError } from '../errors.ts'
 import { invalidRequest } from './errors.ts'
-import { isShallow, parseJson } from './json.ts'
+import { boundExceeded, parseJson, tooDeep, type JsonBounds } from './json.ts'
 import { limitNames, type GatewayLimits } from './limits.ts'
 import { strictText } from './text.ts'
 
 /**
  * The JSON of a body, undefined for an empty one. With `keepValues` a record's value that is no string and not null
  * stays the text that was sent.
- * @throws {GatewayError} INVALID_REQUEST for a body that is not UTF-8, not JSON, or too deep
+ * @throws {GatewayError} INVALID_REQUEST for a body that is not UTF-8, not JSON, or too deep; LIMIT_EXCEEDED for lists
+ * that are too long
  */
 export function parseBody(bytes: Uint8Array, limits: GatewayLimits, keepValues: boolean): unknown {
   const text = bodyText(bytes)
   if (/^[ \t\n\r]*$/.test(text)) return undefined
-  return parseJson(text, { maxDepth: limits.jsonDepth, ...(keepValues ? { rawMember: 'value' } : {}) })
+  const exceeded = boundExceeded(text, boundsOf(limits))
+  if (exceeded !== undefined) throw boundError(exceeded, limits)
+  const json = parseJson(text, { maxDepth: limits.jsonDepth, ...(keepValues ? { rawMember: 'value' } : {}) })
+  if (Array.isArray(json) && json.length > limits.batchRecords) throw boundError('maxRootItems', limits)
+  return json
 }
 
 /** The JSON of a body where `JSON.parse` takes it and it is not deep, else undefined. */
 export function parseFast(bytes: Uint8Array, limits: GatewayLimits): unknown {
   const text = strictText(bytes)
-  if (text === undefined || text === '' || !isShallow(text, limits.jsonDepth)) return undefined
+  if (text === undefined || text === '' || boundExceeded(text, boundsOf(limits)) !== undefined) return undefined
   try {
     return JSON.parse(text) as unknown
   } catch {
     // Not an answer yet: the long way reads trailing commas, and says where the mistake is.
     return undefined
+  }
+}
+
+function boundsOf({ jsonDepth, jsonItems, batchRecords }: GatewayLimits): JsonBounds {
+  return { maxDepth: jsonDepth, maxItems: jsonItems, maxRootItems: batchRecords }
+}
+
+function boundError(bound: keyof JsonBounds, limits: GatewayLimits): GatewayError {
+  switch (bound) {
+    case 'maxDepth':
+      return tooDeep(limits.jsonDepth)
+    case 'maxItems':
+      return new GatewayError(
+        'LIMIT_EXCEEDED',
+        `Cannot read the body: a list or object in it has more than ${limits.jsonItems} items. Send a large value as a string.`,
+        { limit: limitNames.jsonItems },
+      )
+    case 'maxRootItems':
+      return new GatewayError(
+        'LIMIT_EXCEEDED',
+        `Cannot read the body: it has more than ${limits.batchRecords} entries. Send smaller batches.`,
+        { limit: limitNames.batchRecords },
+      )
   }
 }
 

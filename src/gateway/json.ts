@@ -5,6 +5,7 @@
  * a member named `rawMember` whose value is neither a string nor null is given as the text it was sent as, white space
  * between tokens removed: records carry such values, and `12345678901234567890` or `1e400` must not change on the way.
  */
+import type { GatewayError } from '../errors.ts'
 import { invalidRequest } from './errors.ts'
 import { limitNames } from './limits.ts'
 
@@ -27,28 +28,58 @@ export function parseJson(text: string, options: ParseOptions): unknown {
   return parser.document()
 }
 
-/** Bodies up to this size cannot nest deep enough to hurt `JSON.parse`, which does not recurse but does allocate. */
+/** Bodies up to this size are parsed in no time, whatever is in them. */
 const SAFE_LENGTH = 65_536
 
-/** Whether a JSON text nests at most `maxDepth` deep; cheap, since strings are skipped by search. */
-export function isShallow(text: string, maxDepth: number): boolean {
-  if (text.length <= SAFE_LENGTH) return true
+export interface JsonBounds {
+  readonly maxDepth: number
+  /** Most items of a list or members of an object. */
+  readonly maxItems: number
+  /** Most items where the whole text is a list. */
+  readonly maxRootItems: number
+}
+
+/**
+ * The bound that a long JSON text is over, found without parsing it: brackets and commas are counted, strings skipped by
+ * search. What parses would cost seconds otherwise, since every item that is wrong is a complaint to be made.
+ */
+export function boundExceeded(text: string, bounds: JsonBounds): keyof JsonBounds | undefined {
+  if (text.length <= SAFE_LENGTH) return undefined
+  const items = new Uint32Array(bounds.maxDepth + 1)
   let depth = 0
+  let isRootList = false
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
     if (code === QUOTE) {
       at = endOfString(text, at)
-      if (at === -1) return true
+      if (at === -1) return undefined
+    } else if (code === COMMA) {
+      const count = (items[depth] ?? 0) + 1
+      items[depth] = count
+      if (depth === 1 && isRootList) {
+        if (count >= bounds.maxRootItems && !isTrailingComma(text, at)) return 'maxRootItems'
+      } else if (count >= bounds.maxItems) return 'maxItems'
     } else if (code === OPEN_OBJECT || code === OPEN_ARRAY) {
+      if (depth === 0) isRootList = code === OPEN_ARRAY
       depth += 1
-      if (depth > maxDepth) return false
-    } else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) depth -= 1
+      if (depth > bounds.maxDepth) return 'maxDepth'
+      items[depth] = 0
+    } else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) {
+      // Text with too many of them is no JSON; its parser says so.
+      if (depth === 0) return undefined
+      depth -= 1
+    }
   }
-  return true
+  return undefined
+}
+
+function isTrailingComma(text: string, at: number): boolean {
+  return /^\s*\]/.test(text.slice(at + 1, at + 1000))
 }
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
+const COMMA = 0x2c
 const OPEN_OBJECT = 0x7b
 const CLOSE_OBJECT = 0x7d
 const OPEN_ARRAY = 0x5b
@@ -115,12 +146,7 @@ class Parser {
 
   #nested<T>(read: () => T): T {
     this.#depth += 1
-    if (this.#depth > this.#maxDepth) {
-      throw invalidRequest(
-        `Cannot read the body: its JSON nests deeper than ${this.#maxDepth} levels. Send flatter JSON, or the value as a string.`,
-        limitNames.jsonDepth,
-      )
-    }
+    if (this.#depth > this.#maxDepth) throw tooDeep(this.#maxDepth)
     this.#at += 1
     const value = read()
     this.#at += 1
@@ -190,6 +216,14 @@ class Parser {
   #mistake(what: string): Error {
     return invalidRequest(`Cannot read the body as JSON: ${what} at character ${this.#at}.`)
   }
+}
+
+/** The error of JSON that nests too deep. */
+export function tooDeep(maxDepth: number): GatewayError {
+  return invalidRequest(
+    `Cannot read the body: its JSON nests deeper than ${maxDepth} levels. Send flatter JSON, or the value as a string.`,
+    limitNames.jsonDepth,
+  )
 }
 
 /** JSON text without white space and trailing commas between its tokens. */

@@ -6,7 +6,7 @@
 export interface GatewayLimits {
   /** Bytes of a request's body. @default 16777216, answered 413 */
   readonly bodyBytes: number
-  /** Records in one produce. @default 10000, answered 413 */
+  /** Records in one produce, or entries of any list that is a whole body. @default 10000, answered 413 */
   readonly batchRecords: number
   /** Bytes of one record's key, value and headers, whatever its topic allows. @default 10485760, answered 413 */
   readonly recordBytes: number
@@ -14,6 +14,8 @@ export interface GatewayLimits {
   readonly recordHeaders: number
   /** Depth of nesting in a JSON body. @default 64, answered 400 */
   readonly jsonDepth: number
+  /** Items of one list, or members of one object, in a JSON body. @default 100000, answered 413 */
+  readonly jsonItems: number
   /** Header lines of an HTTP request. @default 100, answered 431 */
   readonly httpHeaders: number
   /** Bytes of an HTTP request's line and headers (node runtime). @default 16384, answered 431 */
@@ -35,6 +37,7 @@ export const gatewayLimits: GatewayLimits = Object.freeze({
   recordBytes: 10_485_760,
   recordHeaders: 256,
   jsonDepth: 64,
+  jsonItems: 100_000,
   httpHeaders: 100,
   httpHeaderBytes: 16_384,
   waitingPolls: 2000,
@@ -53,6 +56,7 @@ export const limitNames: Readonly<Record<RefusingLimit, string>> = {
   recordBytes: 'record-bytes',
   recordHeaders: 'record-headers',
   jsonDepth: 'json-depth',
+  jsonItems: 'json-items',
   httpHeaders: 'http-headers',
   httpHeaderBytes: 'http-header-bytes',
   waitingPolls: 'waiting-polls',

@@ -11,6 +11,7 @@ import { parseBody } from './body.ts'
 import { pathPattern, queryOf, queryPairs, type PathPattern } from './path.ts'
 import type { Principal } from './principal.ts'
 import type { GatewayRequest, GatewayResponse } from './request.ts'
+import { itemSchemaOf } from './schemas.ts'
 import type { Sha256 } from './credentials.ts'
 import type { WaitingCalls } from './waiting.ts'
 
@@ -136,7 +137,9 @@ async function readBody<P, Q, H, B, F>(
   const fast = definition.readFast?.(bytes, params, context)
   if (fast !== undefined) return fast
   const json = parseBody(bytes, context.limits, definition.bodyKind === 'records')
-  return check(definition.body, json, 'the body')
+  const item = definition.body && itemSchemaOf(definition.body)
+  if (item === undefined || !Array.isArray(json)) return check(definition.body, json, 'the body')
+  return json.map((one: unknown, index) => check(item, one, `entry ${index} of the body`))
 }
 
 /** The value as its schema reads it. `T` is undefined where there is no schema. */

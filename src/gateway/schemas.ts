@@ -56,6 +56,8 @@ const digits = z
   .regex(/^\d{1,15}$/)
   .transform(Number)
 
+const itemSchemas = new WeakMap<z.ZodType, z.ZodType>()
+
 // --- records -----------------------------------------------------------------------------------------------------------
 
 export interface RecordBody {
@@ -116,8 +118,13 @@ const TopicPartitionOffsetIn = z
   .object({ topic: TopicName, partition: Partition, offset: Offset })
   .meta({ id: 'TopicPartitionOffset' })
 
-/** The body of `/committed` and `/offsets`. */
+/** The body of `/offsets`. */
 export const TopicPartitionsIn: z.ZodType<TopicPartition | TopicPartition[]> = oneOrMany(TopicPartitionIn)
+/** The same, or no body. */
+export const OptionalTopicPartitionsIn: z.ZodType<TopicPartition | TopicPartition[] | undefined> = listOf(
+  TopicPartitionsIn.optional(),
+  TopicPartitionIn,
+)
 
 export const StoredOffsetOut: z.ZodType = z
   .object({ topic: z.string(), partition: safeCount, offset: z.int().min(-1), metadata: z.string().optional() })
@@ -176,9 +183,10 @@ const CommitEntryIn = z
 /** Absent, `[]` and `{}` all mean: what the instance was last given. */
 export type CommitBody = CommitEntry | CommitEntry[] | Readonly<Record<string, never>> | undefined
 
-export const CommitIn: z.ZodType<CommitBody> = z
-  .union([CommitEntryIn, z.array(CommitEntryIn).max(10_000), z.strictObject({})])
-  .optional()
+export const CommitIn: z.ZodType<CommitBody> = listOf(
+  z.union([CommitEntryIn, z.array(CommitEntryIn), z.strictObject({})]).optional(),
+  CommitEntryIn,
+)
 
 // --- topics and groups -------------------------------------------------------------------------------------------------
 
@@ -360,7 +368,20 @@ function optional<T>(schema: z.ZodType<T>): z.ZodType<T | undefined> {
   return schema.nullish().transform((value) => value ?? undefined)
 }
 
+/**
+ * The schema of the items where a schema takes a list of them. Lists are checked item by item up to the first that is
+ * wrong: zod would gather the complaints of all, and a hostile list has millions.
+ */
+export function itemSchemaOf(schema: z.ZodType): z.ZodType | undefined {
+  return itemSchemas.get(schema)
+}
+
+function listOf<T extends z.ZodType>(schema: T, item: z.ZodType): T {
+  itemSchemas.set(schema, item)
+  return schema
+}
+
 /** One of a thing, or a list of it. */
 function oneOrMany<T>(item: z.ZodType<T>): z.ZodType<T | T[]> {
-  return z.union([item, z.array(item)])
+  return listOf(z.union([item, z.array(item)]), item)
 }

@@ -1,8 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { isShallow, parseJson, RawJson } from '../../src/gateway/json.ts'
+import { boundExceeded, parseJson, RawJson } from '../../src/gateway/json.ts'
 
 const options = { maxDepth: 64 }
+const bounds = { maxDepth: 64, maxItems: 5000, maxRootItems: 1000 }
 
 describe('parseJson', () => {
   test('reads what JSON.parse reads, to the same value', () => {
@@ -82,14 +83,38 @@ describe('parseJson', () => {
     const deep = '['.repeat(1_000_000)
 
     expect(() => parseJson(deep, options)).toThrow(expect.objectContaining({ limit: 'json-depth' }))
-    expect(isShallow(deep, 64)).toBe(false)
+    expect(boundExceeded(deep, bounds)).toBe('maxDepth')
   })
 
   test('does not count brackets inside strings as depth', () => {
     const text = JSON.stringify([{ value: '[[[["\\"'.repeat(20_000) }])
 
-    expect(isShallow(text, 3)).toBe(true)
+    expect(boundExceeded(text, { ...bounds, maxDepth: 3 })).toBeUndefined()
     expect(parseJson(text, { maxDepth: 3 })).toEqual(JSON.parse(text))
+  })
+})
+
+describe('boundExceeded', () => {
+  const items = (count: number, comma = ''): string =>
+    `[${Array.from({ length: count }, () => '{"a":",,,,[["}').join(',')}${comma}]`
+  const padding = ' '.repeat(70_000)
+
+  test.each([
+    ['a list as long as it may be', items(1000), undefined],
+    ['and a comma at its end', items(1000, ' ,\n'), undefined],
+    ['a list that is too long', items(1001), 'maxRootItems'],
+    ['a list inside an object', `{"a":${items(1001)}}`, undefined],
+    ['one inside that is too long', `{"a":${items(5001)}}`, 'maxItems'],
+    [
+      'an object with too many members',
+      `{${Array.from({ length: 5001 }, (_, index) => `"${index}":1`).join(',')}}`,
+      'maxItems',
+    ],
+    ['many short lists', `{"a":[${Array.from({ length: 4000 }, () => '[1,2,3]').join(',')}]}`, undefined],
+    ['brackets that close nothing', ']]]]{}', undefined],
+    ['a string without end', '["x', undefined],
+  ])('%s', (_what, text, expected) => {
+    expect(boundExceeded(padding + text, bounds)).toBe(expected)
   })
 })
 

@@ -9,6 +9,7 @@ const limits = {
   recordBytes: 1000,
   recordHeaders: 3,
   jsonDepth: 10,
+  jsonItems: 1000,
   httpHeaders: 20,
   httpHeaderBytes: 4096,
   waitingPolls: 2,
@@ -121,6 +122,17 @@ describeEveryPath(
 
       expect(refusal(answer)).toEqual([400, 'INVALID_REQUEST', 'json-depth'])
       expect(systemClock.monotonic() - started).toBeLessThan(1000)
+    })
+
+    test.each([
+      ['POST /produce/blue', `{"value":"x","headers":[${'{},'.repeat(30_000)}{}]}`, 'json-items'],
+      ['POST /produce/blue', `{"value":[${'1,'.repeat(40_000)}1]}`, 'json-items'],
+      ['POST /fetch', `{"topicPartitionOffsets":[${'1,'.repeat(40_000)}1]}`, 'json-items'],
+      ['POST /produce/blue', `[${'{},'.repeat(30_000)}{}]`, 'batch-records'],
+      ['POST /commit/g/i', `[${'{},'.repeat(6)}{}]`, 'batch-records'],
+      ['POST /offsets/latest', `[${'{},'.repeat(30_000)}{}]`, 'batch-records'],
+    ])('%s of a body with a long list: %#', async (line, body, limit) => {
+      expect(refusal(await harness().send(line, { body }))).toEqual([413, 'LIMIT_EXCEEDED', limit])
     })
 
     test('http-headers', async () => {

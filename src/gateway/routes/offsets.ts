@@ -3,7 +3,15 @@ import * as z from 'zod'
 import type { Call } from '../../broker.ts'
 import type { CommittedOffset, TopicPartition } from '../../record.ts'
 import { defineRoute, type Route } from '../route.ts'
-import { GroupName, InstanceName, OffsetsAt, StoredOffsetOut, TimeoutQuery, TopicPartitionsIn } from '../schemas.ts'
+import {
+  GroupName,
+  InstanceName,
+  OffsetsAt,
+  OptionalTopicPartitionsIn,
+  StoredOffsetOut,
+  TimeoutQuery,
+  TopicPartitionsIn,
+} from '../schemas.ts'
 
 const DEFAULT_TIMEOUT_MS = 10_000
 
@@ -15,7 +23,7 @@ export const committed: Route = defineRoute({
   params: z.object({ group: GroupName, instance: InstanceName }),
   query: TimeoutQuery,
   bodyKind: 'json',
-  body: TopicPartitionsIn.optional(),
+  body: OptionalTopicPartitionsIn,
   answers: { 200: z.array(StoredOffsetOut) },
   errors: ['UNKNOWN_TOPIC_OR_PARTITION', 'INVALID_GROUP_ID', 'INVALID_TOPIC_EXCEPTION', 'GROUP_AUTHORIZATION_FAILED'],
   async handle({ params, query, body }, { broker, principal }) {
