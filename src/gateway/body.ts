@@ -38,22 +38,15 @@ function boundsOf({ jsonDepth, jsonItems, batchRecords }: GatewayLimits): JsonBo
 }
 
 function boundError(bound: keyof JsonBounds, limits: GatewayLimits): GatewayError {
-  switch (bound) {
-    case 'maxDepth':
-      return tooDeep(limits.jsonDepth)
-    case 'maxItems':
-      return new GatewayError(
-        'LIMIT_EXCEEDED',
-        `Cannot read the body: a list or object in it has more than ${limits.jsonItems} items. Send a large value as a string.`,
-        { limit: limitNames.jsonItems },
-      )
-    case 'maxRootItems':
-      return new GatewayError(
-        'LIMIT_EXCEEDED',
-        `Cannot read the body: it has more than ${limits.batchRecords} entries. Send smaller batches.`,
-        { limit: limitNames.batchRecords },
-      )
-  }
+  if (bound === 'maxDepth') return tooDeep(limits.jsonDepth)
+  const [what, limit] =
+    bound === 'maxItems'
+      ? [
+          `a list or object in it has more than ${limits.jsonItems} items. Send a large value as a string`,
+          limitNames.jsonItems,
+        ]
+      : [`it has more than ${limits.batchRecords} entries. Send smaller batches`, limitNames.batchRecords]
+  return new GatewayError('LIMIT_EXCEEDED', `Cannot read the body: ${what}.`, { limit })
 }
 
 function bodyText(bytes: Uint8Array): string {
