@@ -2,4 +2,5 @@
 import { type ConsumeHandler, lambdaConsume } from '../src/runtimes/lambda.ts'
 import { app } from './app.ts'
 
+/** What Lambda calls on a schedule. */
 export const handler: ConsumeHandler = lambdaConsume(app)

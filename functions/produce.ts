@@ -2,4 +2,5 @@
 import { lambdaProduce, type ProduceHandler } from '../src/runtimes/lambda.ts'
 import { app } from './app.ts'
 
+/** What Lambda calls with a request. */
 export const handler: ProduceHandler = lambdaProduce(app)

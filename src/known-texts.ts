@@ -9,6 +9,7 @@ interface Known {
   readonly text: string
 }
 
+/** Texts that can be found by their bytes. */
 export class KnownTexts {
   readonly #lengths = new Set<number>()
   readonly #byHash = new Map<number, Known[]>()

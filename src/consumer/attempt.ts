@@ -37,6 +37,7 @@ export interface AttemptWork {
 
 const handled: AttemptResult = { kind: 'handled' }
 
+/** One call of a handler, and the context it is given. */
 export class Attempt implements HandlerContext, Watched {
   readonly attempt: number
   readonly dueAt: number

@@ -2,6 +2,7 @@
 import type { Clock } from '../clock.ts'
 import { ConfigError } from '../errors.ts'
 
+/** What a run may spend. */
 export interface BudgetOptions {
   /** The moment by which the run has returned, milliseconds since the epoch. */
   readonly untilMs?: number

@@ -6,6 +6,7 @@ import type { Budget } from './budget.ts'
 /** Kept for the end of a run: the last commit, one repetition of it, and the release. */
 const RESERVED_CALLS = 3
 
+/** The calls of one run. */
 export class Calls {
   readonly #clock: Clock
   readonly #budget: Budget

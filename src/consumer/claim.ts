@@ -7,6 +7,7 @@ import { KedgeError } from '../errors.ts'
 import type { Random } from '../random.ts'
 import type { Calls } from './calls.ts'
 
+/** What keeping a claim alive needs. */
 export interface ClaimScope {
   readonly broker: Broker
   readonly group: GroupInstance
@@ -22,6 +23,7 @@ export interface ClaimScope {
   readonly onClaimLost: (error: KedgeError) => void
 }
 
+/** The claim of one run. */
 export class Claim {
   readonly #scope: ClaimScope
   /** The beginning of the newest call that renewed the claim, or undefined. */

@@ -36,6 +36,7 @@ export interface CommitScope {
   readonly onRefused: (lane: Lane, error: unknown) => void
 }
 
+/** The commits of one run. */
 export class Committer {
   readonly #scope: CommitScope
   #sinceCommit = 0

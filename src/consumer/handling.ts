@@ -85,6 +85,7 @@ const putBackoff: Backoff = { initialMs: 100, maxMs: 2_000, factor: 3 }
 /** The part of a run that one record may need; the rest is for finding it and getting to it. */
 const USABLE_PART = 0.9
 
+/** The handling of records in one run. */
 export class Handling {
   readonly #scope: HandlingScope
   readonly #plans = new Map<Route, Plan>()

@@ -11,6 +11,7 @@ import type { ConsumerRecord, Offset, TopicPartition, TopicPartitionOffset } fro
 import type { Attempt } from './attempt.ts'
 import type { RunCause } from './report.ts'
 
+/** One partition of a run. */
 export class Lane implements TopicPartition {
   readonly topic: string
   readonly partition: number

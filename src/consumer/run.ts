@@ -56,6 +56,7 @@ export interface RunScope {
 
 const brokerBackoff: Backoff = { initialMs: 100, maxMs: 5_000, factor: 2 }
 
+/** One run of an app. */
 export class Run {
   readonly #scope: RunScope
   readonly #calls: Calls

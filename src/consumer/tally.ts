@@ -9,6 +9,7 @@ import type { RunReport } from './report.ts'
 /** An outcome after which the run goes on to the next record. */
 export type SettledOutcome = Exclude<Outcome, { readonly kind: 'stopped' } | { readonly kind: 'unfinished' }>
 
+/** The counts of one run. */
 export class Tally {
   polled = 0
   #handled = 0

@@ -8,6 +8,7 @@ export interface Watched {
   expire(): void
 }
 
+/** Watches what may take too long. */
 export class Watchdog {
   readonly #clock: Clock
   readonly #watched = new Set<Watched>()

@@ -19,6 +19,7 @@ interface Lane extends TopicPartition {
   buffer: ConsumerRecord[]
 }
 
+/** A reading of topics from a place on. */
 export interface TopicScan {
   /** The next record's letter (undefined for a record that is none), or 'end'. */
   next(): Promise<{ readonly letter: DeadLetter | undefined } | 'end'>

@@ -84,6 +84,7 @@ export interface Authenticator {
   authenticate(authorization: string | undefined, query?: QueryCredentials): Promise<Principal>
 }
 
+/** User name and password from the query, where a call takes them there. */
 export interface QueryCredentials {
   readonly user?: string | undefined
   readonly pass?: string | undefined

@@ -48,6 +48,7 @@ export interface Match {
   readonly params: Readonly<Record<string, string>>
 }
 
+/** Serves requests over a broker, whatever brought them. */
 export class Gateway {
   readonly routes: readonly Route[]
   readonly entries: readonly PathEntry[]

@@ -17,6 +17,7 @@ export class RawJson {
   }
 }
 
+/** How deep to go, and what to keep as text. */
 export interface ParseOptions {
   readonly maxDepth: number
   readonly rawMember?: string

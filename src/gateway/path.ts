@@ -4,6 +4,7 @@
  */
 import { invalidRequest } from './errors.ts'
 
+/** A path of the route table, taken apart. */
 export interface PathPattern {
   readonly path: string
   readonly segments: readonly PathSegment[]
@@ -11,6 +12,7 @@ export interface PathPattern {
   readonly open: boolean
 }
 
+/** One part of a path: fixed, or the name of what stands there. */
 export type PathSegment = { readonly literal: string } | { readonly param: string }
 
 /** Reads a pattern of the route table. */

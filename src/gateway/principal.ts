@@ -8,6 +8,7 @@ import { GatewayError } from '../errors.ts'
  * - `admin`: create and delete the topics
  */
 export const verbs = ['produce', 'consume', 'admin'] as const
+/** One of the verbs. */
 export type Verb = (typeof verbs)[number]
 
 /** Names are exact, a prefix that ends in `*` (`users.*`), or `*`. */
@@ -19,6 +20,7 @@ export interface Scope {
 
 type Resource = 'topics' | 'groups'
 
+/** A caller with the scopes of its credential. */
 export class Principal {
   /** The credential's name, or null without credentials. */
   readonly name: string | null

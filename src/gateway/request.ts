@@ -20,6 +20,7 @@ export interface GatewayRequest {
   readonly signal: AbortSignal
 }
 
+/** One header as it was sent. */
 export interface HeaderLine {
   readonly name: string
   readonly value: Uint8Array

@@ -15,6 +15,7 @@ import { itemSchemaOf } from './schemas.ts'
 import type { Sha256 } from './credentials.ts'
 import type { WaitingCalls } from './waiting.ts'
 
+/** A method that a route may take. */
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 /** What a handler has besides its input. */
@@ -30,6 +31,7 @@ export interface RouteContext {
 /** How a route takes its body. `records` keeps values that are not strings as the JSON text that was sent. */
 export type BodyKind = 'none' | 'json' | 'records' | 'bytes'
 
+/** What a request brought, checked. */
 export interface Input<P, Q, H, B> {
   readonly params: P
   readonly query: Q
@@ -45,6 +47,7 @@ export interface Answer {
   readonly json: unknown
 }
 
+/** A route as its file writes it down. */
 export interface RouteDefinition<P, Q, H, B, F> {
   readonly methods: readonly Method[]
   readonly path: `/${string}`
@@ -69,6 +72,7 @@ export interface RouteDefinition<P, Q, H, B, F> {
   ): Promise<Answer | GatewayResponse> | Answer | GatewayResponse
 }
 
+/** A route as the gateway serves it. */
 export interface Route {
   readonly methods: readonly Method[]
   readonly path: string

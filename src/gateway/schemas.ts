@@ -25,22 +25,26 @@ function patternWithCode(pattern: RegExp, code: ErrorCode, error: string): z.Zod
     .meta({ pattern: pattern.source })
 }
 
+/** A topic's name. */
 export const TopicName: z.ZodType<string> = patternWithCode(
   TOPIC,
   'INVALID_TOPIC_EXCEPTION',
   'a topic name is 1 to 249 of a-z A-Z 0-9 . _ - and not . or ..',
 )
+/** A group's id. */
 export const GroupName: z.ZodType<string> = patternWithCode(
   NAME,
   'INVALID_GROUP_ID',
   'a group name is 1 to 249 characters without control characters, and not . or ..',
 )
+/** A group instance's id. */
 export const InstanceName: z.ZodType<string> = patternWithCode(
   NAME,
   'INVALID_REQUEST',
   'an instance name is 1 to 249 characters without control characters, and not . or ..',
 )
 
+/** The largest partition number: an int32. */
 export const MAX_PARTITION = 2_147_483_647
 
 const safeCount = z.int().min(0)
@@ -60,6 +64,7 @@ const itemSchemas = new WeakMap<z.ZodType, z.ZodType>()
 
 // --- records -----------------------------------------------------------------------------------------------------------
 
+/** A record to produce, without its topic. */
 export interface RecordBody {
   readonly value: unknown
   readonly key?: string | undefined
@@ -68,10 +73,12 @@ export interface RecordBody {
   readonly headers?: readonly HeaderBody[] | undefined
 }
 
+/** A record to produce, with its topic. */
 export interface TopicRecordBody extends RecordBody {
   readonly topic: string
 }
 
+/** A header of a record to produce. */
 export interface HeaderBody {
   readonly key: string
   readonly value?: string | null | undefined
@@ -93,12 +100,14 @@ export const RecordsIn: z.ZodType<RecordBody | RecordBody[]> = oneOrMany(RecordI
 /** The body of `POST /produce`. */
 export const TopicRecordsIn: z.ZodType<TopicRecordBody | TopicRecordBody[]> = oneOrMany(TopicRecordIn)
 
+/** Where a record was stored. */
 export const Metadata: z.ZodType = z
   .object({ topic: z.string(), partition: safeCount, offset: safeCount, timestamp: safeCount })
   .meta({ id: 'Metadata' })
 
 const HeaderOut = z.object({ key: z.string(), value: z.string().nullable() })
 
+/** A record that was read. */
 export const Message: z.ZodType = z
   .object({
     topic: z.string(),
@@ -126,18 +135,21 @@ export const OptionalTopicPartitionsIn: z.ZodType<TopicPartition | TopicPartitio
   TopicPartitionIn,
 )
 
+/** A committed or looked-up offset. */
 export const StoredOffsetOut: z.ZodType = z
   .object({ topic: z.string(), partition: safeCount, offset: z.int().min(-1), metadata: z.string().optional() })
   .meta({ id: 'StoredOffset' })
 
 const limits = { maxRecords: optional(z.int().min(1)), maxBytes: optional(z.int().min(1)) }
 
+/** How long to wait and how much to answer. */
 export interface WaitBody {
   readonly timeout?: number | undefined
   readonly maxRecords?: number | undefined
   readonly maxBytes?: number | undefined
 }
 
+/** Where to read from, without a group. */
 export interface FetchBody extends WaitBody {
   readonly topic?: string | undefined
   readonly partition?: number | undefined
@@ -145,6 +157,7 @@ export interface FetchBody extends WaitBody {
   readonly topicPartitionOffsets?: readonly TopicPartitionOffset[] | undefined
 }
 
+/** The body of `/fetch`. */
 export const FetchIn: z.ZodType<FetchBody> = z
   .object({
     topic: optional(TopicName),
@@ -156,12 +169,14 @@ export const FetchIn: z.ZodType<FetchBody> = z
   })
   .meta({ id: 'FetchRequest' })
 
+/** What to read as a member of a group. */
 export interface ConsumeBody extends WaitBody {
   readonly topic?: string | undefined
   readonly topics?: readonly string[] | undefined
   readonly positions?: readonly TopicPartitionOffset[] | undefined
 }
 
+/** The body of `/consume`. */
 export const ConsumeIn: z.ZodType<ConsumeBody> = z
   .object({
     topic: optional(TopicName),
@@ -172,6 +187,7 @@ export const ConsumeIn: z.ZodType<ConsumeBody> = z
   })
   .meta({ id: 'ConsumeRequest' })
 
+/** One offset to commit. */
 export interface CommitEntry extends TopicPartitionOffset {
   readonly metadata?: string | undefined
 }
@@ -183,6 +199,7 @@ const CommitEntryIn = z
 /** Absent, `[]` and `{}` all mean: what the instance was last given. */
 export type CommitBody = CommitEntry | CommitEntry[] | Readonly<Record<string, never>> | undefined
 
+/** The body of `/commit`. */
 export const CommitIn: z.ZodType<CommitBody> = listOf(
   z.union([CommitEntryIn, z.array(CommitEntryIn), z.strictObject({})]).optional(),
   CommitEntryIn,
@@ -190,6 +207,7 @@ export const CommitIn: z.ZodType<CommitBody> = listOf(
 
 // --- topics and groups -------------------------------------------------------------------------------------------------
 
+/** Settings of a topic to create. */
 export interface TopicConfigBody {
   readonly partitions?: number | undefined
   readonly retentionMs?: number | null | undefined
@@ -215,7 +233,9 @@ const topicFields = {
   retentionBytes: safeCount.nullable(),
   maxRecordBytes: safeCount,
 }
+/** A topic. */
 export const TopicOut: z.ZodType = z.object(topicFields).meta({ id: 'TopicDescription' })
+/** A topic with where its partitions begin and end. */
 export const TopicWithOffsetsOut: z.ZodType = z
   .object({
     ...topicFields,
@@ -234,7 +254,9 @@ const groupFields = {
     }),
   ),
 }
+/** A group with its members. */
 export const GroupOut: z.ZodType = z.object(groupFields).meta({ id: 'GroupDescription' })
+/** A group with its offsets and its lag. */
 export const GroupWithLagOut: z.ZodType = z
   .object({
     ...groupFields,
@@ -253,6 +275,7 @@ export const GroupWithLagOut: z.ZodType = z
   })
   .meta({ id: 'GroupWithLag' })
 
+/** Groups in the words of the dialect. */
 export const ConsumersOut: z.ZodType = z.array(
   z
     .object({
@@ -269,12 +292,15 @@ export const ConsumersOut: z.ZodType = z.array(
 
 // --- results -----------------------------------------------------------------------------------------------------------
 
+/** The answer of calls that return no data. */
 export const ResultOut: z.ZodType = z
   .object({ result: z.literal('Success'), error: z.literal(''), status: z.literal(200) })
   .meta({ id: 'Result' })
+/** Every error. */
 export const ErrorOut: z.ZodType = z
   .object({ result: z.literal(''), error: z.string().min(1), status: z.int().min(400).max(599) })
   .meta({ id: 'Error' })
+/** The error of one record of a mixed batch. */
 export const RecordErrorOut: z.ZodType = z
   .object({ result: z.literal(''), error: z.string().min(1), status: z.int().min(400).max(599), code: z.string() })
   .meta({ id: 'RecordError' })
@@ -285,12 +311,15 @@ const flag = z.enum(['true', 'false']).transform((text) => text === 'true')
 const RunId = z.string().regex(/^[\x21-\x7e]{1,128}$/)
 const encoding = { 'kedge-encoding': z.literal('base64').optional() }
 
+/** How bytes are written in the body. */
 export interface EncodingHeader {
   readonly 'kedge-encoding'?: 'base64' | undefined
 }
 
+/** The header that says it. */
 export const EncodingHeaders: z.ZodType<EncodingHeader> = z.object(encoding)
 
+/** Headers of a produce. */
 export interface ProduceHeaders extends EncodingHeader {
   readonly 'kedge-results'?: 'each' | undefined
   readonly 'idempotency-key'?: string | undefined
@@ -304,6 +333,7 @@ export const ProduceHeaders: z.ZodType<ProduceHeaders> = z.object({
     .optional(),
 })
 
+/** Headers of a consume. */
 export interface ConsumeHeaders extends EncodingHeader {
   readonly 'kafka-enable-auto-commit'?: boolean | undefined
   readonly 'kafka-auto-commit-interval'?: number | undefined
@@ -324,6 +354,7 @@ export const ConsumeHeaders: z.ZodType<ConsumeHeaders> = z.object({
   'kedge-generation': digits.optional(),
 })
 
+/** Headers of a commit. */
 export interface CommitHeaders {
   readonly 'kedge-run'?: string | undefined
   readonly 'kedge-generation'?: number | undefined
@@ -333,6 +364,7 @@ export const CommitHeaders: z.ZodType<CommitHeaders> = z.object({
   'kedge-generation': digits.optional(),
 })
 
+/** Headers of a claim. */
 export interface ClaimHeaders {
   readonly 'kedge-run': string
   readonly 'kedge-claim-ttl-ms'?: number | undefined
@@ -341,13 +373,16 @@ export const ClaimHeaders: z.ZodType<ClaimHeaders> = z.object({
   'kedge-run': RunId,
   'kedge-claim-ttl-ms': digits.optional(),
 })
+/** Headers of a release. */
 export const ReleaseHeaders: z.ZodType<Pick<ClaimHeaders, 'kedge-run'>> = z.object({ 'kedge-run': RunId })
 
+/** Headers of a fetch. */
 export interface FetchHeaders extends EncodingHeader {
   readonly 'kedge-strict-offsets'?: boolean | undefined
 }
 export const FetchHeaders: z.ZodType<FetchHeaders> = z.object({ ...encoding, 'kedge-strict-offsets': flag.optional() })
 
+/** The longest wait, in the query. */
 export interface TimeoutQuery {
   readonly timeout?: number | undefined
 }

@@ -7,6 +7,7 @@ import { limitNames } from './limits.ts'
 
 type Attempt<T> = (maxWaitMs: number, signal: AbortSignal) => Promise<T>
 
+/** The calls that wait now. */
 export class WaitingCalls {
   readonly #most: number
   readonly #waiting = new Set<AbortController>()

@@ -5,6 +5,7 @@
  * Balance: of two members that could both hold a partition, neither ends with two partitions more than the other.
  */
 
+/** A member as the assignor sees it. */
 export interface AssignorMember {
   readonly id: string
   readonly topics: readonly string[]

@@ -43,6 +43,7 @@ import { Waiters } from './waiters.ts'
 import { Writer } from './writer.ts'
 import type { Defer } from './writer.ts'
 
+/** How the engine tells time and gathers writes. */
 export interface EngineOptions {
   /** @default systemClock */
   readonly clock?: Clock

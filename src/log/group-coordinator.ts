@@ -38,6 +38,7 @@ export interface CoordinatorParts {
   readonly isClosed: () => boolean
 }
 
+/** All groups of a log. */
 export class GroupCoordinator {
   readonly #parts: CoordinatorParts
   readonly #groups = new Map<string, Group>()

@@ -8,6 +8,7 @@ import type { CommittedOffset, TopicPartition } from '../record.ts'
 import { assignSticky, comparePartitions } from './assignor.ts'
 import { partitionKey } from './partitions.ts'
 
+/** A run's claim on a member's instance. */
 export interface Claim {
   readonly runId: string
   ttlMs: number
@@ -28,6 +29,7 @@ interface MemberSettings {
   readonly sessionTimeoutMs: number
 }
 
+/** One member of the group. */
 export interface Member extends MemberSettings {
   readonly id: string
   topics: readonly string[]
@@ -57,6 +59,7 @@ interface SavedGroup {
   readonly claims: readonly { readonly id: string; readonly runId: string; readonly ttlMs: number }[]
 }
 
+/** The state of one group, in memory. */
 export class Group {
   readonly groupId: string
   generationId = 0

@@ -10,6 +10,7 @@ const KEY = /^[\x21-\x7e]{1,255}$/
 
 type StoredResult = RecordMetadata | { readonly code: ErrorCode; readonly message: string; readonly limit?: string }
 
+/** The keys of produces, stored and in flight. */
 export class IdempotencyKeys {
   readonly #store: LogStore
   readonly #inFlight = new Set<string>()

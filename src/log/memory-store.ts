@@ -2,6 +2,7 @@
 import type { StoredBatch } from './batch.ts'
 import type { LogStore, PartitionId, StoredIdempotencyKey } from './store.ts'
 
+/** A store that is gone with the process. */
 export function memoryStore(): LogStore {
   const ids = new Map<string, PartitionId[]>()
   const batches = new Map<PartitionId, StoredBatch[]>()

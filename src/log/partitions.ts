@@ -5,6 +5,7 @@ import type { ConsumerRecord, TopicPartition } from '../record.ts'
 import { visitBatch } from './batch.ts'
 import type { LogStore, PartitionId } from './store.ts'
 
+/** A partition: where it begins and ends. */
 export interface Partition {
   readonly id: PartitionId
   readonly topic: string
@@ -15,6 +16,7 @@ export interface Partition {
   bytes: number
 }
 
+/** A topic with its partitions. */
 export interface Topic {
   readonly description: TopicDescription
   readonly partitions: readonly Partition[]
@@ -27,6 +29,7 @@ export function partitionKey({ topic, partition }: TopicPartition): string {
   return `${topic}/${partition}`
 }
 
+/** All topics of a log. */
 export class Topics {
   readonly #topics = new Map<string, Topic>()
 

@@ -2,6 +2,7 @@
 import type { Partition, Topic } from './partitions.ts'
 import type { LogStore } from './store.ts'
 
+/** What a partition need not keep any more. */
 export interface Expired {
   readonly partition: Partition
   /** The new log start. */

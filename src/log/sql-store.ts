@@ -6,9 +6,12 @@ import type { TopicDescription } from '../broker.ts'
 import type { StoredBatch } from './batch.ts'
 import type { LogStore, PartitionId } from './store.ts'
 
+/** What a column or a parameter may hold. */
 export type SqlValue = string | number | null | Uint8Array
+/** A row, by the names of its columns. */
 export type SqlRow = Readonly<Record<string, SqlValue>>
 
+/** What the store needs of a database: synchronous calls and transactions. */
 export interface SqlDatabase {
   /** Runs a statement whose rows nobody wants. */
   run(sql: string, ...values: SqlValue[]): void

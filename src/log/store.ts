@@ -9,6 +9,7 @@ import type { StoredBatch } from './batch.ts'
 /** Number of a partition within the store; never used again after its topic was deleted. */
 export type PartitionId = number
 
+/** A partition as the store knows it. */
 export interface StoredPartition {
   readonly id: PartitionId
   readonly topic: string
@@ -19,6 +20,7 @@ export interface StoredPartition {
   readonly bytes: number
 }
 
+/** What is kept for an idempotency key. */
 export interface StoredIdempotencyKey {
   /** Stands for the records and settings of the produce. */
   readonly fingerprint: string
@@ -27,6 +29,7 @@ export interface StoredIdempotencyKey {
   readonly expiresAtMs: number
 }
 
+/** A place for the state of a log. Calls are synchronous and throw what went wrong. */
 export interface LogStore {
   /** Runs `work` and makes what it wrote durable, or throws and leaves nothing of it. Not nested. */
   transaction(work: () => void): void

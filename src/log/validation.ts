@@ -127,6 +127,7 @@ export function checkCommit(entry: OffsetCommit): OffsetCommit {
   return entry
 }
 
+/** Whether a value is an integer within a range. */
 export function isWhole(value: number, least: number, most: number): boolean {
   return Number.isSafeInteger(value) && value >= least && value <= most
 }

@@ -1,6 +1,7 @@
 /** Who waits for what: calls that have nothing to answer yet, woken by an append, a rebalance or the close. */
 import type { Clock } from '../clock.ts'
 
+/** Calls that wait, by the names of what they wait for. */
 export class Waiters {
   readonly #wakers = new Map<string, Set<() => void>>()
 

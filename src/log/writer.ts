@@ -20,6 +20,7 @@ export interface Write {
 /** Calls back once, after what is already waiting in the event loop has had its turn. */
 export type Defer = (run: () => void) => void
 
+/** Gathers writes and makes them durable together. */
 export class Writer {
   readonly #store: LogStore
   readonly #defer: Defer

@@ -15,6 +15,7 @@ import type { Gateway } from '../gateway/gateway.ts'
 import type { GatewayRequest, GatewayResponse, HeaderLine } from '../gateway/request.ts'
 import { clientGone } from './node-request.ts'
 
+/** What the lane takes, and how long it waits. */
 export interface FastLaneOptions {
   /** Whether a call is worth the lane; others go to `node:http`. */
   readonly isHot: (target: string) => boolean
@@ -24,6 +25,7 @@ export interface FastLaneOptions {
   readonly keepAliveMs: number
 }
 
+/** The lane of a server that listens. */
 export interface FastLane {
   /** Ends the connections that wait for nothing. Those that are served end with their answer once the gateway drains. */
   closeIdle(): void

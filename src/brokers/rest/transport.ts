@@ -11,6 +11,7 @@ import { abortError, BrokerError, isErrorCode } from '../../errors.ts'
 /** The part of `fetch` that is used. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 
+/** One request to a gateway. */
 export interface ExchangeRequest {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** Path segments, not yet encoded. */
@@ -27,11 +28,13 @@ export interface ExchangeRequest {
   readonly after?: Promise<unknown>
 }
 
+/** A good answer of a gateway. */
 export interface Answer {
   readonly headers: Headers
   readonly json: unknown
 }
 
+/** Where the gateway is and how it is reached. */
 export interface TransportOptions {
   readonly baseUrl: string
   readonly headers: Readonly<Record<string, string>>
@@ -40,6 +43,7 @@ export interface TransportOptions {
   readonly clock: Clock
 }
 
+/** The exchanges of one driver. */
 export class Transport {
   readonly #options: TransportOptions
   readonly #inFlight = new Set<AbortController>()

@@ -17,6 +17,7 @@ export interface WireRecord {
 /** What is wrong with an answer, in words; the caller knows which answer it was. */
 export class WireError extends Error {}
 
+/** A record as the body of a produce has it. */
 export function wireRecord({ topic, partition, key, value, headers, timestampMs }: ProducerRecord): WireRecord {
   return {
     topic,

@@ -8,6 +8,7 @@ import { success } from '../success.ts'
 const params = z.object({ group: GroupName, instance: InstanceName })
 const errors: readonly ErrorCode[] = ['CLAIM_HELD', 'INVALID_GROUP_ID', 'GROUP_AUTHORIZATION_FAILED']
 
+/** `POST /claims/{group}/{instance}` */
 export const claim: Route = defineRoute({
   methods: ['POST'],
   path: '/claims/{group}/{instance}',
@@ -28,6 +29,7 @@ export const claim: Route = defineRoute({
   },
 })
 
+/** `DELETE /claims/{group}/{instance}` */
 export const release: Route = defineRoute({
   methods: ['DELETE'],
   path: '/claims/{group}/{instance}',

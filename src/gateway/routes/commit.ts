@@ -5,6 +5,7 @@ import { defineRoute, type Route } from '../route.ts'
 import { CommitHeaders, CommitIn, GroupName, InstanceName, ResultOut, type CommitBody } from '../schemas.ts'
 import { success } from '../success.ts'
 
+/** `/commit/{group}/{instance}` */
 export const commit: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/commit/{group}/{instance}',

@@ -30,6 +30,7 @@ const errors: readonly ErrorCode[] = [
   'GROUP_AUTHORIZATION_FAILED',
 ]
 
+/** `/consume/{group}/{instance}` */
 export const consume: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/consume/{group}/{instance}',
@@ -44,6 +45,7 @@ export const consume: Route = defineRoute({
   handle: ({ params, headers, body }, context) => poll(params, headers, body, context),
 })
 
+/** `/consume/{group}/{instance}/{topic}` */
 export const consumeTopic: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/consume/{group}/{instance}/{topic}',

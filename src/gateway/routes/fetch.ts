@@ -11,6 +11,7 @@ import { FetchHeaders, FetchIn, Message, type FetchBody, type WaitBody } from '.
 
 const DEFAULT_WAIT_MS = 1000
 
+/** `/fetch` */
 export const fetchRecords: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/fetch',

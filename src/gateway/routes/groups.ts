@@ -8,6 +8,7 @@ import { defineRoute, type Route } from '../route.ts'
 import { ConsumersOut, GroupName, GroupOut, GroupWithLagOut, InstanceName, ResultOut } from '../schemas.ts'
 import { success } from '../success.ts'
 
+/** `/consumers` */
 export const consumers: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/consumers',
@@ -20,6 +21,7 @@ export const consumers: Route = defineRoute({
   },
 })
 
+/** `/groups` */
 export const listGroups: Route = defineRoute({
   methods: ['GET'],
   path: '/groups',
@@ -31,6 +33,7 @@ export const listGroups: Route = defineRoute({
   },
 })
 
+/** `/groups/{group}` */
 export const describeGroup: Route = defineRoute({
   methods: ['GET'],
   path: '/groups/{group}',
@@ -53,6 +56,7 @@ export const describeGroup: Route = defineRoute({
   },
 })
 
+/** `/delete-consumer/{group}/{instance}` */
 export const deleteConsumer: Route = defineRoute({
   methods: ['POST', 'DELETE'],
   path: '/delete-consumer/{group}/{instance}',

@@ -15,6 +15,7 @@ import {
 
 const DEFAULT_TIMEOUT_MS = 10_000
 
+/** `/committed/{group}/{instance}` */
 export const committed: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/committed/{group}/{instance}',
@@ -37,6 +38,7 @@ export const committed: Route = defineRoute({
   },
 })
 
+/** `/offsets/{timestamp}` */
 export const offsets: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/offsets/{timestamp}',

@@ -37,6 +37,7 @@ class ReadRecords {
   }
 }
 
+/** `/produce/{topic}` */
 export const produceToTopic: Route = defineRoute({
   methods,
   path: '/produce/{topic}',
@@ -59,6 +60,7 @@ export const produceToTopic: Route = defineRoute({
   },
 })
 
+/** `/produce` */
 export const produceRecords: Route = defineRoute({
   methods,
   path: '/produce',
@@ -80,6 +82,7 @@ export const produceRecords: Route = defineRoute({
   },
 })
 
+/** `/produce/{topic}/{message}` */
 export const produceMessage: Route = defineRoute({
   methods,
   path: '/produce/{topic}/{message+}',

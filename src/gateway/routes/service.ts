@@ -7,6 +7,7 @@ import { success } from '../success.ts'
 
 const READY_TIMEOUT_MS = 5000
 
+/** `/` */
 export const root: Route = defineRoute({
   methods: ['GET'],
   path: '/',
@@ -17,6 +18,7 @@ export const root: Route = defineRoute({
   handle: () => ({ json: { name: 'kedge', openapi: '/openapi.json', docs: '/docs' } }),
 })
 
+/** `/healthz` */
 export const healthz: Route = defineRoute({
   methods: ['GET'],
   path: '/healthz',
@@ -27,6 +29,7 @@ export const healthz: Route = defineRoute({
   handle: () => success,
 })
 
+/** `/readyz` */
 export const readyz: Route = defineRoute({
   methods: ['GET'],
   path: '/readyz',

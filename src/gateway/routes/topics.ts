@@ -8,6 +8,7 @@ import { success } from '../success.ts'
 
 const params = z.object({ topic: TopicName })
 
+/** `/topics` */
 export const listTopics: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/topics',
@@ -22,6 +23,7 @@ export const listTopics: Route = defineRoute({
   },
 })
 
+/** `GET /topics/{topic}` */
 export const describeTopic: Route = defineRoute({
   methods: ['GET'],
   path: '/topics/{topic}',
@@ -48,6 +50,7 @@ export const describeTopic: Route = defineRoute({
   },
 })
 
+/** `PUT /topics/{topic}` */
 export const createTopic: Route = defineRoute({
   methods: ['PUT'],
   path: '/topics/{topic}',
@@ -64,6 +67,7 @@ export const createTopic: Route = defineRoute({
   },
 })
 
+/** `DELETE /topics/{topic}` */
 export const deleteTopic: Route = defineRoute({
   methods: ['DELETE'],
   path: '/topics/{topic}',

@@ -27,6 +27,7 @@ const ownPrefixes = [
   'kafka-',
 ]
 
+/** `/webhook` */
 export const webhook: Route = defineRoute({
   methods: ['GET', 'POST'],
   path: '/webhook',
