@@ -32,6 +32,7 @@ export function parseJson(text: string, options: ParseOptions): unknown {
 /** Bodies up to this size are parsed in no time, whatever is in them. */
 const SAFE_LENGTH = 65_536
 
+/** What a JSON text may have at most. */
 export interface JsonBounds {
   readonly maxDepth: number
   /** Most items of a list or members of an object. */
