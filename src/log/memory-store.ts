@@ -28,8 +28,9 @@ export function memoryStore(): LogStore {
     },
     append(partition, batch) {
       const list = batches.get(partition)
-      if (list === undefined) batches.set(partition, [batch])
-      else list.push(batch)
+      const kept = { ...batch, bytes: batch.bytes.slice() }
+      if (list === undefined) batches.set(partition, [kept])
+      else list.push(kept)
     },
     batches(partition, fromOffset) {
       const list = batchesOf(partition)

@@ -41,6 +41,7 @@ export interface LogStore {
   /** Deletes a topic with its records and committed offsets. */
   deleteTopic(topic: string): void
 
+  /** Appends a batch. Its bytes are only lent for the call. */
   append(partition: PartitionId, batch: StoredBatch): void
   /** Batches that hold offsets at or after `fromOffset`, in order, read as the reader asks for them. */
   batches(partition: PartitionId, fromOffset: number): Iterable<StoredBatch>

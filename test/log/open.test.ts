@@ -1,8 +1,19 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { logBroker } from '../../src/brokers/log.ts'
 import { bytesOf } from '../../src/record.ts'
@@ -75,6 +86,47 @@ describe('opening a log', () => {
 
     expect(() => logBroker({ dir })).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }))
     expect(digestOf(dir)).toBe(before)
+  })
+
+  test('opens what a crash left within the first transaction', async () => {
+    const crashed = join(dir, 'crashed')
+    const database = new DatabaseSync(join(dir, 'kedge.db'))
+    database.exec('PRAGMA cache_size = 1; BEGIN; CREATE TABLE half (made)')
+    database.prepare('INSERT INTO half VALUES (?)').run(new Uint8Array(100_000))
+    mkdirSync(crashed)
+    for (const name of ['kedge.db', 'kedge.db-journal']) copyFileSync(join(dir, name), join(crashed, name))
+    database.close()
+    expect(readdirSync(crashed)).toEqual(['kedge.db', 'kedge.db-journal'])
+    expect(statSync(join(crashed, 'kedge.db')).size).toBeGreaterThan(0)
+
+    await using broker = logBroker({ dir: crashed })
+
+    expect(await broker.topics()).toEqual([])
+  })
+
+  test('leaves a log whole or none, whenever its first process is killed', async () => {
+    for (let delayMs = 30; delayMs <= 150; delayMs += 10) {
+      const fresh = join(dir, String(delayMs))
+      await using holder = spawnNode('test/log/holder.ts', [fresh])
+      await sleep(delayMs)
+      await holder.kill('SIGKILL')
+      await using broker = logBroker({ dir: fresh })
+      expect((await broker.topics()).length).toBeLessThanOrEqual(1)
+    }
+  })
+
+  test('makes pages of 16 KiB', async () => {
+    await logBroker({ dir }).close()
+
+    expect(readFileSync(join(dir, 'kedge.db')).readUInt16BE(16)).toBe(16_384)
+  })
+
+  test('says what is wrong with a directory that cannot be written', () => {
+    writeFileSync(join(dir, 'file'), '')
+
+    expect(() => logBroker({ dir: join(dir, 'file') })).toThrow(
+      expect.objectContaining({ code: 'INVALID_CONFIG', message: expect.stringContaining('file') }),
+    )
   })
 
   test('keeps records, committed offsets, members and generations over a restart', async () => {
