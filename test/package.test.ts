@@ -35,6 +35,7 @@ describe('scripts', () => {
     'arch',
     'test',
     'test:conformance',
+    'test:lambda',
     'bench',
     'docs',
     'build:lambda',

@@ -7,9 +7,8 @@ import { handle } from 'hono/aws-lambda'
 import type { App } from '../app.ts'
 import { type FunctionsConfig, readConfig } from '../config.ts'
 import type { RunReport } from '../consumer/report.ts'
-import { sqsDeadLetters } from '../dead-letters/sqs.ts'
+import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { consoleLog } from './log-line.ts'
-import type { DeadLetterDrivers } from './open-dead-letters.ts'
 import { produceApp, type ProduceOptions } from './produce-app.ts'
 import { failureText, gatewayBroker, scheduledRun } from './scheduled-run.ts'
 
@@ -21,13 +20,6 @@ export type ProduceHandler = (
 
 /** Handles a tick of a schedule, whatever it carries, and answers with what the run did. */
 export type ConsumeHandler = (event: unknown, context: Context) => Promise<RunReport>
-
-/** Dead-letter stores of Lambda and Node beside `topic`. */
-export const deadLetterDrivers: DeadLetterDrivers = {
-  'sqs+https': (url) => sqsDeadLetters({ queueUrl: url.href.slice('sqs+'.length) }),
-  // Without TLS: for a queue server on the same machine.
-  'sqs+http': (url) => sqsDeadLetters({ queueUrl: url.href.slice('sqs+'.length) }),
-}
 
 /** Kept of the function's remaining time for what comes after the run: answering, and Lambda's own work. */
 const MARGIN_MS = 500

@@ -2,7 +2,7 @@
 import type { Log, LogEvent, LogValue } from '../logger.ts'
 
 /** `handled orders partition 0 offset 12 attempts=2`. Fields without a value are left out. */
-function logLine(event: LogEvent): string {
+export function logLine(event: LogEvent): string {
   const { level: _level, event: name, message, topic, partition, offset, ...fields } = event
   // A handler's own line is what the handler calls it.
   const what = name === 'log' && message !== undefined ? String(message) : name

@@ -1,0 +1,71 @@
+/**
+ * Node: a process that consumes for as long as it lives, run after run, where there is no cron or a minute is too long.
+ * The app is the same that a Worker or Lambda runs, and so are the settings.
+ *
+ * A run that fails is printed and followed by the next one after a wait that grows; nothing but its signal ends the loop.
+ */
+import type { App } from '../app.ts'
+import { backoffMs, type Backoff } from '../backoff.ts'
+import { type Clock, sleep, systemClock } from '../clock.ts'
+import { readConfig } from '../config.ts'
+import { ConfigError } from '../errors.ts'
+import type { Log } from '../logger.ts'
+import { systemRandom } from '../random.ts'
+import { deadLetterDrivers } from './dead-letter-drivers.ts'
+import { consoleLog } from './log-line.ts'
+import { failureText, scheduledRun } from './scheduled-run.ts'
+
+/** How a process consumes. */
+export interface ConsumeOptions {
+  /** Aborted: the run takes no more work, commits, and the call resolves. */
+  readonly signal: AbortSignal
+  /** @default process.env */
+  readonly env?: Readonly<Record<string, string | undefined>>
+  /** @default prints lines */
+  readonly log?: Log
+  /** Takes each failure of a run. @default prints it */
+  readonly onFailure?: (failure: unknown) => void
+  readonly clock?: Clock
+}
+
+/** One run, where KEDGE_RUN_MS does not say: long enough to matter little, short enough that the report is of use. */
+const DEFAULT_RUN_MS = 60_000
+/** Waits after runs that failed one after the other. */
+const failureBackoff: Backoff = { initialMs: 500, maxMs: 30_000, factor: 2 }
+
+/**
+ * Consumes until the signal is aborted.
+ * @throws {ConfigError} INVALID_CONFIG for wrong settings.
+ */
+export async function consume(app: App, options: ConsumeOptions): Promise<void> {
+  const { signal, env = process.env, log = consoleLog, clock = systemClock } = options
+  const { onFailure = (failure) => console.error(failureText(failure)) } = options
+  const config = readConfig('functions', env)
+  let failures = 0
+  while (!signal.aborted) {
+    try {
+      const report = await scheduledRun(app, config, {
+        runId: crypto.randomUUID(),
+        budget: {
+          runMs: config.runMs ?? DEFAULT_RUN_MS,
+          ...(config.runSubrequests === undefined ? {} : { maxCalls: config.runSubrequests }),
+        },
+        log,
+        drivers: deadLetterDrivers,
+        signal,
+      })
+      failures = 0
+      if (report.ended === 'claim-held') await wait(report.retryAfterMs ?? failureBackoff.initialMs)
+    } catch (failure) {
+      if (failure instanceof ConfigError) throw failure
+      failures += 1
+      onFailure(failure)
+      await wait(backoffMs(failureBackoff, failures, systemRandom))
+    }
+  }
+
+  async function wait(delayMs: number): Promise<void> {
+    // Rejects when the signal is aborted, which the loop sees by itself.
+    await sleep(clock, delayMs, signal).catch(() => undefined)
+  }
+}

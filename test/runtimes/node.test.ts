@@ -1,0 +1,88 @@
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { z } from 'zod'
+import { type App, defineApp } from '../../src/app.ts'
+import type { Broker } from '../../src/broker.ts'
+import { memoryBroker } from '../../src/brokers/memory.ts'
+import type { LogEvent } from '../../src/logger.ts'
+import { bytesOf } from '../../src/record.ts'
+import { createRouter } from '../../src/router.ts'
+import { consume } from '../../src/runtimes/node.ts'
+import type { GatewayServer } from '../../src/runtimes/node-gateway.ts'
+import { defineTopic } from '../../src/topic.ts'
+import { startGateway } from '../support/gateway.ts'
+import { until } from '../support/until.ts'
+
+const orders = defineTopic('orders', z.object({ id: z.string() }))
+const group = { groupId: 'shop', groupInstanceId: 'cron-1' }
+
+let broker: Broker
+let gateway: GatewayServer
+let handled: string[]
+let app: App
+beforeEach(async () => {
+  broker = memoryBroker()
+  await broker.createTopic({ topic: 'orders' })
+  gateway = await startGateway(broker)
+  handled = []
+  const router = createRouter().on(orders, ({ value }) => handled.push(value.id))
+  app = defineApp({ groupId: 'shop', router })
+})
+afterEach(async () => {
+  await gateway.close()
+  await broker.close()
+})
+
+async function write(id: string): Promise<void> {
+  await broker.produce([{ topic: 'orders', key: null, value: bytesOf(JSON.stringify({ id })) }])
+}
+
+function settings(): Record<string, string> {
+  return { UPSTASH_KAFKA_REST_URL: gateway.url, KEDGE_RUN_MS: '1000' }
+}
+
+test('consumes run after run until it is told to stop, and gives its claim back', async () => {
+  const stop = new AbortController()
+  const events: LogEvent[] = []
+  const consuming = consume(app, { env: settings(), signal: stop.signal, log: (event) => events.push(event) })
+
+  await write('a')
+  await until(() => handled.length === 1)
+  await until(() => events.some(({ event }) => event === 'run ended'))
+  await write('b')
+  await until(() => handled.length === 2)
+  stop.abort()
+  await consuming
+
+  expect(handled).toEqual(['a', 'b'])
+  expect(await broker.committed('shop')).toMatchObject([{ topic: 'orders', offset: 2 }])
+  await broker.claim(group, { runId: 'the-next-one' })
+})
+
+test('survives its gateway: a failed run is reported, and it goes on when the gateway is back', async () => {
+  const stop = new AbortController()
+  const failures: unknown[] = []
+  const port = Number(new URL(gateway.url).port)
+  await gateway.close()
+
+  const consuming = consume(app, {
+    env: settings(),
+    signal: stop.signal,
+    log: () => undefined,
+    onFailure: (failure) => failures.push(failure),
+  })
+  await until(() => failures.length > 0)
+  gateway = await startGateway(broker, { port })
+  await write('a')
+  await until(() => handled.length === 1)
+  stop.abort()
+  await consuming
+
+  expect(String(failures[0])).toContain('The run of shop failed')
+})
+
+test('wrong settings end it at once, an unknown dead-letter store too', async () => {
+  const { signal } = new AbortController()
+
+  await expect(consume(app, { env: {}, signal })).rejects.toMatchObject({ code: 'INVALID_CONFIG' })
+  await expect(consume(app, { env: { ...settings(), KEDGE_DEAD_LETTERS: 'redis:x' }, signal })).rejects.toThrow('redis')
+})
