@@ -61,7 +61,7 @@ export async function openRuntimeApi(): Promise<RuntimeApi> {
     }
     const [kind, id = '', outcome] = path
     if (kind === 'init') {
-      abandon({ kind: 'error', errorType: errorTypeOf(request), body })
+      abandon({ kind: 'error', errorType: errorTypeOf(request, body), body })
       respond(response, 202, { status: 'OK' })
       return
     }
@@ -73,7 +73,9 @@ export async function openRuntimeApi(): Promise<RuntimeApi> {
     open.delete(id)
     respond(response, 202, { status: 'OK' })
     invocation.settle(
-      outcome === 'response' ? { kind: 'response', body } : { kind: 'error', errorType: errorTypeOf(request), body },
+      outcome === 'response'
+        ? { kind: 'response', body }
+        : { kind: 'error', errorType: errorTypeOf(request, body), body },
     )
   }
 
@@ -134,8 +136,9 @@ export async function openRuntimeApi(): Promise<RuntimeApi> {
   }
 }
 
-function errorTypeOf(request: IncomingMessage): string {
-  return String(request.headers['lambda-runtime-function-error-type'] ?? 'Unhandled')
+function errorTypeOf(request: IncomingMessage, body: string): string {
+  const named = /"errorType":\s*"([^"]+)"/.exec(body)?.[1]
+  return named ?? String(request.headers['lambda-runtime-function-error-type'] ?? 'Unhandled')
 }
 
 function respond(response: ServerResponse, status: number, body: unknown): void {
