@@ -5,7 +5,7 @@ const config: KnipConfig = {
   entry: [
     'functions/{worker,produce,consume,gateway}.ts',
     'examples/*/{worker,lambda}.ts',
-    'scripts/{start,demo,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
+    'scripts/{start,demo,kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',

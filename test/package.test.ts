@@ -26,6 +26,7 @@ describe('scripts', () => {
     'start',
     'gateway',
     'demo',
+    'kafka',
     'check',
     'format',
     'format:check',
