@@ -67,6 +67,11 @@ export interface CommittedOffset extends TopicPartitionOffset {
   readonly metadata: string | null
 }
 
+/** A partition as the key of a map: equal for equal partitions, and for no others. */
+export function partitionKey({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`
+}
+
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

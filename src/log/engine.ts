@@ -23,6 +23,7 @@ import type {
 import { systemClock } from '../clock.ts'
 import type { Clock } from '../clock.ts'
 import { abortError, BrokerError } from '../errors.ts'
+import { partitionKey } from '../record.ts'
 import type {
   CommittedOffset,
   ConsumerRecord,
@@ -33,12 +34,12 @@ import type {
 import { firstAtOrAfter } from './batch.ts'
 import { GroupCoordinator } from './group-coordinator.ts'
 import { IdempotencyKeys } from './idempotency.ts'
-import { Answer, partitionKey, Topics } from './partitions.ts'
+import { Answer, Topics } from './partitions.ts'
 import type { Partition } from './partitions.ts'
 import { fingerprintOf, planProduce, ProduceBatch } from './produce.ts'
 import { retentionOf } from './retention.ts'
 import type { LogStore } from './store.ts'
-import { checkLimits, checkNewTopic } from './validation.ts'
+import { checkLimits, checkNewTopic } from '../broker-validation.ts'
 import { Waiters } from './waiters.ts'
 import { Writer } from './writer.ts'
 import type { Defer } from './writer.ts'

@@ -4,9 +4,9 @@
  */
 import type { AutoOffsetReset, GroupDescription, PollRequest } from '../broker.ts'
 import { DEFAULT_SESSION_TIMEOUT_MS } from '../broker.ts'
+import { partitionKey } from '../record.ts'
 import type { CommittedOffset, TopicPartition } from '../record.ts'
-import { assignSticky, comparePartitions } from './assignor.ts'
-import { partitionKey } from './partitions.ts'
+import { assignSticky, comparePartitions } from '../sticky-assignor.ts'
 
 /** A run's claim on a member's instance. */
 export interface Claim {

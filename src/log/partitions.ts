@@ -24,11 +24,6 @@ export interface Topic {
   nextPartition: number
 }
 
-/** Names a partition in maps and among waiters. Topic names hold no slash. */
-export function partitionKey({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`
-}
-
 /** All topics of a log. */
 export class Topics {
   readonly #topics = new Map<string, Topic>()

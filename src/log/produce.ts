@@ -4,13 +4,12 @@
  */
 import type { ProduceOptions, ProduceResult } from '../broker.ts'
 import { BrokerError } from '../errors.ts'
-import { bytesOf } from '../record.ts'
+import { bytesOf, partitionKey } from '../record.ts'
 import type { ProducerRecord, RecordMetadata } from '../record.ts'
 import { partitionForKey, murmur2 } from '../partitioner.ts'
 import { encodeBatch, recordBytes } from './batch.ts'
 import type { Partition, Topics } from './partitions.ts'
-import { partitionKey } from './partitions.ts'
-import { isWhole } from './validation.ts'
+import { isWhole } from '../broker-validation.ts'
 import type { LogStore } from './store.ts'
 import type { Waiters } from './waiters.ts'
 

@@ -21,11 +21,11 @@ interface Area {
 }
 
 const vocabulary =
-  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64'
+  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64|sticky-assignor'
 
 const areas: readonly Area[] = [
   { name: 'vocabulary', rank: 0, files: new RegExp(`^src/(${vocabulary})\\.ts$`) },
-  { name: 'ports', rank: 1, files: /^src\/(broker|dead-letter)\.ts$/ },
+  { name: 'ports', rank: 1, files: /^src\/(broker|broker-validation|dead-letter)\.ts$/ },
   { name: 'log', rank: 1, files: /^src\/log\//, beside: ['ports'] },
   {
     name: 'behaviour',
@@ -46,6 +46,7 @@ const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   { name: /^hono$|^hono\/|^@hono\//, files: /^src\/(gateway|runtimes)\// },
   { name: /^zod$/, files: /^src\/gateway\/|^src\/config\.ts$|^functions\/app\.ts$/ },
   { name: /^@upstash\/kafka$/, files: /^src\/brokers\/rest(\.ts$|\/)/ },
+  { name: /^@platformatic\/kafka$/, files: /^src\/brokers\/kafka(\.ts$|\/)/ },
   { name: /^@aws-sdk\//, files: /^src\/dead-letters\/sqs[a-z-]*\.ts$/ },
   // Types only: there is no code in a package of this name.
   { name: /^aws-lambda$/, files: /^src\/runtimes\/lambda[a-z-]*\.ts$/ },

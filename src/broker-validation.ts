@@ -1,4 +1,4 @@
-/** What callers may ask of the log; everything else is refused by a named error before anything is touched. */
+/** What callers may ask of a broker of ours; everything else is refused by a named error before anything is touched. */
 import type {
   FetchLimits,
   GroupInstance,
@@ -7,11 +7,11 @@ import type {
   PollRequest,
   RunPosition,
   TopicDescription,
-} from '../broker.ts'
-import { DEFAULT_MAX_RECORD_BYTES, DEFAULT_RETENTION_MS, MAX_OFFSET, MAX_OFFSET_METADATA_BYTES } from '../broker.ts'
-import { BrokerError } from '../errors.ts'
-import type { ErrorCode } from '../errors.ts'
-import { bytesOf } from '../record.ts'
+} from './broker.ts'
+import { DEFAULT_MAX_RECORD_BYTES, DEFAULT_RETENTION_MS, MAX_OFFSET, MAX_OFFSET_METADATA_BYTES } from './broker.ts'
+import { BrokerError } from './errors.ts'
+import type { ErrorCode } from './errors.ts'
+import { bytesOf } from './record.ts'
 
 const TOPIC_NAME = /^[a-zA-Z0-9._-]{1,249}$/
 const MAX_PARTITIONS = 1000
