@@ -1,0 +1,433 @@
+/**
+ * Reading records at offsets: one request to each leader, the waiting ones over connections of their own, in slices, so that
+ * whoever waits can look up from it. Whole batches arrive; what was not asked for is left out here.
+ *
+ * Reads what is replicated, aborted transactions included (Kafka's default, isolation.level=read_uncommitted).
+ */
+import { fetchV13, listOffsetsV7 } from '@platformatic/kafka'
+import type { RecordsBatch } from '@platformatic/kafka'
+import type { FetchLimits, OffsetSpec } from '../../broker.ts'
+import { BrokerError } from '../../errors.ts'
+import { headersBytes } from '../../headers.ts'
+import { partitionKey, textOf } from '../../record.ts'
+import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../../record.ts'
+import type { Cluster } from './cluster.ts'
+import { unknownPartition } from './cluster.ts'
+import type { Deadline } from './deadline.ts'
+import { failureOf, numberedFailure, responseOf } from './failures.ts'
+
+type FetchResponse = fetchV13.FetchResponse
+type PartitionAnswer = FetchResponse['responses'][number]['partitions'][number]
+
+/** The longest a broker is left to wait: so long, at most, a change goes unnoticed. */
+export const SLICE_MS = 500
+/** Between two looks for a leader that is not there yet. */
+const RETRY_MS = 50
+/** A partition is asked for so much at first; more where that was not enough. */
+const FIRST_BYTES = 1024 * 1024
+const LEAST_BYTES = 64 * 1024
+const BYTES_PER_RECORD = 2 * 1024
+const MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+const LOG_APPEND_TIME = 8
+const CONTROL_BATCH = 32
+const OFFSET_OUT_OF_RANGE = 1
+/** Errors after which the leader and the topic's id are looked up anew. */
+const moved: ReadonlySet<number> = new Set([3, 5, 6, 9, 74, 75, 76, 78, 100, 103])
+
+/** What one round of requests gave. */
+interface Round {
+  /** Where each partition goes on that gave something: records, or what is none (markers of transactions, compacted away). */
+  readonly next: TopicPartitionOffset[]
+  /** Partitions whose offset is outside the log. */
+  readonly outOfRange: TopicPartition[]
+  /** More of what was asked for is there. */
+  readonly hasMore: boolean
+  /** Leaders have to be looked up anew. */
+  readonly isMoved: boolean
+}
+
+/** Collects the records of an answer within its limits, counted as the port counts: bytes of keys, values and headers. */
+class Collector {
+  readonly records: ConsumerRecord[] = []
+  readonly #limits: FetchLimits
+  #bytes = 0
+  #isFull = false
+
+  constructor(limits: FetchLimits) {
+    this.#limits = limits
+  }
+
+  get isFull(): boolean {
+    return this.#isFull
+  }
+
+  /** Takes a record, unless the answer is full. The first one is taken whatever its size. */
+  take(record: ConsumerRecord): boolean {
+    if (this.#isFull) return false
+    const bytes = (record.key?.length ?? 0) + (record.value?.length ?? 0) + headersBytes(record.headers)
+    if (this.records.length > 0 && this.#bytes + bytes > this.#limits.maxBytes) {
+      this.#isFull = true
+      return false
+    }
+    this.records.push(record)
+    this.#bytes += bytes
+    this.#isFull = this.records.length >= this.#limits.maxRecords
+    return true
+  }
+}
+
+/** Reads from partitions, and looks offsets up. */
+export class Fetcher {
+  readonly #cluster: Cluster
+  /** Which partition comes first, so that a busy one starves no other. */
+  #turn = 0
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster
+  }
+
+  /**
+   * Reads from the offsets until something is there or the time is over.
+   * @throws {BrokerError} OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION
+   */
+  async fetch(
+    from: readonly TopicPartitionOffset[],
+    limits: FetchLimits,
+    deadline: Deadline,
+  ): Promise<ConsumerRecord[]> {
+    const { clock } = this.#cluster
+    const until = clock.monotonic() + limits.maxWaitMs
+    await this.requirePartitions(from, deadline)
+    for (;;) {
+      const leftMs = Math.max(0, until - clock.monotonic())
+      const { records, outOfRange } = await this.read(from, limits, Math.min(leftMs, SLICE_MS), deadline)
+      const [refused] = outOfRange
+      if (refused !== undefined) throw await this.#outOfRange(refused, from, deadline)
+      if (records.length > 0 || leftMs <= 0 || from.length === 0) return records
+    }
+  }
+
+  /**
+   * One look at the partitions that waits for at most `waitMs`; where all that was asked for does not fit into one request,
+   * as many as fill the limits.
+   */
+  async read(
+    from: readonly TopicPartitionOffset[],
+    limits: FetchLimits,
+    waitMs: number,
+    deadline: Deadline,
+  ): Promise<{ readonly records: ConsumerRecord[]; readonly outOfRange: readonly TopicPartition[] }> {
+    if (from.length === 0) {
+      if (waitMs > 0) await deadline.pause(waitMs)
+      return { records: [], outOfRange: [] }
+    }
+    const collector = new Collector(limits)
+    const turn = this.#turn++ % from.length
+    const wanted = new Map(
+      [...from.slice(turn), ...from.slice(0, turn)].map((entry) => [partitionKey(entry), entry] as const),
+    )
+    let bytes = Math.min(FIRST_BYTES, Math.max(LEAST_BYTES, limits.maxRecords * BYTES_PER_RECORD))
+    const until = this.#cluster.clock.monotonic() + waitMs
+    for (;;) {
+      const leftMs = collector.records.length > 0 ? 0 : Math.max(0, until - this.#cluster.clock.monotonic())
+      const round = await this.#round([...wanted.values()], collector, leftMs, bytes, deadline)
+      if (round.outOfRange.length > 0) return { records: collector.records, outOfRange: round.outOfRange }
+      for (const entry of round.next) wanted.set(partitionKey(entry), entry)
+      if (round.isMoved && collector.records.length === 0) {
+        await this.#lookAgain([...wanted.values()], deadline)
+        if (this.#cluster.clock.monotonic() < until) {
+          await deadline.pause(Math.min(RETRY_MS, until - this.#cluster.clock.monotonic()))
+          continue
+        }
+      }
+      const isOver = leftMs === 0 || this.#cluster.clock.monotonic() >= until
+      const isDone = collector.records.length > 0 ? !round.hasMore || round.next.length === 0 : isOver && !round.hasMore
+      if (collector.isFull || isDone) return { records: collector.records, outOfRange: [] }
+      bytes = Math.min(bytes * 2, MAX_RESPONSE_BYTES)
+    }
+  }
+
+  /** Looks offsets up, one for each partition, in that order. @throws {BrokerError} UNKNOWN_TOPIC_OR_PARTITION */
+  async offsets(
+    partitions: readonly TopicPartition[],
+    at: OffsetSpec,
+    deadline: Deadline,
+  ): Promise<TopicPartitionOffset[]> {
+    await this.requirePartitions(partitions, deadline)
+    const found = await this.#list(partitions, at, deadline)
+    const absent = partitions.filter((partition) => (found.get(partitionKey(partition)) ?? -1) < 0)
+    // A time after the last record gives no offset: its first record will be the next one.
+    const ends = absent.length > 0 && at !== 'latest' ? await this.#list(absent, 'latest', deadline) : new Map()
+    return partitions.map(({ topic, partition }) => {
+      const key = partitionKey({ topic, partition })
+      const offset = found.get(key) ?? -1
+      return { topic, partition, offset: offset >= 0 ? offset : ((ends.get(key) as number | undefined) ?? 0) }
+    })
+  }
+
+  /** Sees that partitions exist. @throws {BrokerError} UNKNOWN_TOPIC_OR_PARTITION */
+  async requirePartitions(partitions: readonly TopicPartition[], deadline: Deadline): Promise<void> {
+    for (const { topic, partition } of partitions) {
+      const isThere = async (leaders: readonly number[]): Promise<boolean> => {
+        if (Number.isInteger(partition) && partition >= 0 && partition < leaders.length) return true
+        return partition < (await this.#cluster.freshTopic(topic, deadline)).leaders.length && partition >= 0
+      }
+      const { leaders } = await this.#cluster.topic(topic, deadline)
+      if (!(await isThere(leaders))) throw unknownPartition(topic, partition, leaders.length)
+    }
+  }
+
+  async #round(
+    wanted: readonly TopicPartitionOffset[],
+    collector: Collector,
+    waitMs: number,
+    bytes: number,
+    deadline: Deadline,
+  ): Promise<Round> {
+    const byLeader = new Map<number, TopicPartitionOffset[]>()
+    let isMoved = false
+    for (const entry of wanted) {
+      const leader = (await this.#cluster.topic(entry.topic, deadline)).leaders[entry.partition] ?? -1
+      if (leader === -1) isMoved = true
+      else byLeader.set(leader, [...(byLeader.get(leader) ?? []), entry])
+    }
+    if (byLeader.size === 0) return { next: [], outOfRange: [], hasMore: false, isMoved: true }
+    const answers = await this.#ask(byLeader, waitMs, bytes, deadline)
+    const next: TopicPartitionOffset[] = []
+    const outOfRange: TopicPartition[] = []
+    let hasMore = false
+    for (const answer of answers) {
+      if (answer === 'moved') {
+        isMoved = true
+        continue
+      }
+      for (const [entry, partition] of answer) {
+        if (partition.errorCode === OFFSET_OUT_OF_RANGE) outOfRange.push(entry)
+        else if (moved.has(partition.errorCode)) isMoved = true
+        else if (partition.errorCode !== 0) {
+          throw numberedFailure(partition.errorCode, `read ${entry.topic}[${entry.partition}]`)
+        } else {
+          const offset = take(partition.records ?? [], entry, collector)
+          if (offset > entry.offset) next.push({ topic: entry.topic, partition: entry.partition, offset })
+          if (offset < Number(partition.highWatermark)) hasMore = true
+        }
+      }
+    }
+    return { next, outOfRange, hasMore, isMoved }
+  }
+
+  /** Asks every leader at once; when the first has something, the others are not waited for. */
+  async #ask(
+    byLeader: ReadonlyMap<number, readonly TopicPartitionOffset[]>,
+    waitMs: number,
+    bytes: number,
+    deadline: Deadline,
+  ): Promise<(Answer | 'moved')[]> {
+    const asked = Array.from(byLeader, ([nodeId, entries]) => this.#askLeader(nodeId, entries, waitMs, bytes, deadline))
+    const [only] = asked
+    if (asked.length === 1 && only !== undefined) return [await deadline.race(only)]
+    const answers: (Answer | 'moved')[] = []
+    const all = Promise.all(asked.map(async (one) => answers.push(await one)))
+    // What comes later than the first with records is asked for again by the next call.
+    const first = Promise.any(
+      asked.map(async (one) => {
+        const answer = await one
+        if (answer === 'moved' || !answer.some(([, { records }]) => (records?.length ?? 0) > 0)) throw NOTHING
+      }),
+    ).catch(() => all)
+    all.catch(() => {})
+    await deadline.race(Promise.race([first, all]))
+    return answers
+  }
+
+  async #askLeader(
+    nodeId: number,
+    entries: readonly TopicPartitionOffset[],
+    waitMs: number,
+    bytes: number,
+    deadline: Deadline,
+  ): Promise<Answer | 'moved'> {
+    const { topics, entryOf } = await this.#topicsOf(entries, bytes, deadline)
+    try {
+      const response = await this.#cluster.waitingOnNode(nodeId, waitMs, async (connection) => {
+        try {
+          return await fetchV13.api.async(
+            connection,
+            Math.round(waitMs),
+            1,
+            MAX_RESPONSE_BYTES,
+            0,
+            0,
+            -1,
+            topics,
+            [],
+            '',
+          )
+        } catch (error) {
+          const partial = responseOf<FetchResponse>(error)
+          if (partial === undefined) throw error
+          return partial
+        }
+      })
+      if (response.errorCode !== 0) throw numberedFailure(response.errorCode, 'read')
+      return response.responses.flatMap(({ topicId, partitions }) =>
+        partitions.flatMap((partition): [TopicPartitionOffset, PartitionAnswer][] => {
+          const entry = entryOf.get(`${topicId}/${partition.partitionIndex}`)
+          return entry === undefined ? [] : [[entry, partition]]
+        }),
+      )
+    } catch (error) {
+      const failure = failureOf(error, 'read')
+      // The broker is gone: who leads its partitions now is looked up.
+      if (failure instanceof BrokerError && failure.code === 'NETWORK' && failure.retriable) return 'moved'
+      throw failure
+    }
+  }
+
+  async #topicsOf(
+    entries: readonly TopicPartitionOffset[],
+    bytes: number,
+    deadline: Deadline,
+  ): Promise<{ topics: fetchV13.FetchRequestTopic[]; entryOf: Map<string, TopicPartitionOffset> }> {
+    const byTopic = new Map<string, fetchV13.FetchRequestTopic>()
+    const entryOf = new Map<string, TopicPartitionOffset>()
+    for (const entry of entries) {
+      const { topicId } = await this.#cluster.topic(entry.topic, deadline)
+      let topic = byTopic.get(topicId)
+      if (topic === undefined) byTopic.set(topicId, (topic = { topicId, partitions: [] }))
+      topic.partitions.push({
+        partition: entry.partition,
+        currentLeaderEpoch: -1,
+        fetchOffset: BigInt(entry.offset),
+        lastFetchedEpoch: -1,
+        partitionMaxBytes: bytes,
+      })
+      entryOf.set(`${topicId}/${entry.partition}`, entry)
+    }
+    return { topics: [...byTopic.values()], entryOf }
+  }
+
+  async #lookAgain(entries: readonly TopicPartition[], deadline: Deadline): Promise<void> {
+    const topics = new Set(entries.map(({ topic }) => topic))
+    for (const topic of topics) await this.#cluster.refreshTopic(topic, deadline)
+  }
+
+  async #list(partitions: readonly TopicPartition[], at: OffsetSpec, deadline: Deadline): Promise<Map<string, number>> {
+    const timestamp = at === 'earliest' ? EARLIEST : at === 'latest' ? LATEST : BigInt(Math.trunc(at))
+    const found = new Map<string, number>()
+    let left = new Map(partitions.map((partition) => [partitionKey(partition), partition] as const))
+    while (left.size > 0) {
+      const byLeader = new Map<number, TopicPartition[]>()
+      for (const partition of left.values()) {
+        const leader = (await this.#cluster.topic(partition.topic, deadline)).leaders[partition.partition] ?? -1
+        byLeader.set(leader, [...(byLeader.get(leader) ?? []), partition])
+      }
+      const unanswered = new Map<string, TopicPartition>()
+      for (const [nodeId, entries] of byLeader) {
+        const answers =
+          nodeId === -1 ? new Map<string, number>() : await this.#listOn(nodeId, entries, timestamp, deadline)
+        for (const entry of entries) {
+          const key = partitionKey(entry)
+          const offset = answers.get(key)
+          if (offset === undefined) unanswered.set(key, entry)
+          else found.set(key, offset)
+        }
+      }
+      left = unanswered
+      if (left.size === 0) break
+      await deadline.pause(RETRY_MS)
+      await this.#lookAgain([...left.values()], deadline)
+    }
+    return found
+  }
+
+  /** Offsets from one leader; partitions that it does not lead any more are left out. */
+  async #listOn(
+    nodeId: number,
+    partitions: readonly TopicPartition[],
+    timestamp: bigint,
+    deadline: Deadline,
+  ): Promise<Map<string, number>> {
+    const topics = Array.from(
+      Map.groupBy(partitions, ({ topic }) => topic),
+      ([name, entries]) => ({
+        name,
+        partitions: entries.map(({ partition }) => ({
+          partitionIndex: partition,
+          currentLeaderEpoch: -1,
+          timestamp,
+        })),
+      }),
+    )
+    const response = await deadline.race(
+      this.#cluster.onNode(nodeId, 'look offsets up', async (connection) => {
+        try {
+          return await listOffsetsV7.api.async(connection, -1, 0, topics)
+        } catch (error) {
+          const partial = responseOf<listOffsetsV7.ListOffsetsResponse>(error)
+          if (partial === undefined) throw error
+          return partial
+        }
+      }),
+    )
+    const found = new Map<string, number>()
+    for (const { name, partitions: answers } of response.topics) {
+      for (const { partitionIndex: partition, errorCode, offset } of answers) {
+        if (errorCode === 0) found.set(partitionKey({ topic: name, partition }), Number(offset))
+        else if (!moved.has(errorCode)) throw numberedFailure(errorCode, `look up offsets of ${name}[${partition}]`)
+      }
+    }
+    return found
+  }
+
+  async #outOfRange(
+    { topic, partition }: TopicPartition,
+    from: readonly TopicPartitionOffset[],
+    deadline: Deadline,
+  ): Promise<BrokerError> {
+    const asked = from.findLast((entry) => entry.topic === topic && entry.partition === partition)
+    const [start] = await this.offsets([{ topic, partition }], 'earliest', deadline)
+    const [end] = await this.offsets([{ topic, partition }], 'latest', deadline)
+    return new BrokerError(
+      'OFFSET_OUT_OF_RANGE',
+      `Cannot fetch ${topic}[${partition}] at offset ${asked?.offset ?? -1}: the log has offsets ${start?.offset ?? 0} to ${end?.offset ?? 0}.`,
+    )
+  }
+}
+
+type Answer = readonly [TopicPartitionOffset, PartitionAnswer][]
+
+const EARLIEST = -2n
+const LATEST = -1n
+/** Thrown by answers without records, which end no wait. */
+const NOTHING: Error = new Error('no records')
+
+/** Takes records from the offset on, as many as fit, and gives the offset after what needs no second look. */
+function take(batches: readonly RecordsBatch[], from: TopicPartitionOffset, collector: Collector): number {
+  const { topic, partition } = from
+  let next = from.offset
+  for (const batch of batches) {
+    const firstOffset = Number(batch.firstOffset)
+    // Markers of transactions are not records.
+    const isControl = (batch.attributes & CONTROL_BATCH) !== 0
+    const isAppendTime = (batch.attributes & LOG_APPEND_TIME) !== 0
+    const firstTimestamp = Number(batch.firstTimestamp)
+    for (const { offsetDelta, timestampDelta, key, value, headers } of isControl ? [] : batch.records) {
+      const offset = firstOffset + offsetDelta
+      if (offset < from.offset) continue
+      const record: ConsumerRecord = {
+        topic,
+        partition,
+        offset,
+        timestampMs: isAppendTime ? Number(batch.maxTimestamp) : firstTimestamp + Number(timestampDelta),
+        key,
+        value,
+        headers: headers.map(([name, bytes]) => ({ key: textOf(name), value: bytes })),
+      }
+      if (!collector.take(record)) return next
+      next = offset + 1
+    }
+    next = Math.max(next, firstOffset + batch.lastOffsetDelta + 1)
+  }
+  return next
+}

@@ -1,0 +1,480 @@
+/**
+ * Members of a group that nobody keeps alive: static members (group.instance.id) of Kafka's classic protocol, which any process
+ * joins as, for a moment, by single requests. The broker gives whoever joins under a known instance its old assignment and
+ * fences the one before; no rebalance, no state here.
+ *
+ * What absent members are bad for is a rebalance (a new instance, one that leaves, a client of another kind that comes or goes):
+ * it waits for every one of them. So the process whose join waits *adopts* the absent ones of Kedge: it joins and syncs in their
+ * names, with what they told the group before.
+ *
+ * It is one file because a join, what it waits for and who is adopted are one exchange with the coordinator.
+ *
+ * @see docs/decisions/0008-groups-by-static-membership.md
+ */
+import {
+  describeGroupsV5,
+  heartbeatV4,
+  joinGroupV9,
+  leaveGroupV5,
+  offsetCommitV8,
+  offsetFetchV8,
+  syncGroupV5,
+} from '@platformatic/kafka'
+import type { Connection } from '@platformatic/kafka'
+import type { GroupInstance, OffsetCommit } from '../../broker.ts'
+import type { Clock } from '../../clock.ts'
+import { sleep } from '../../clock.ts'
+import { BrokerError } from '../../errors.ts'
+import type { Random } from '../../random.ts'
+import type { CommittedOffset, TopicPartition } from '../../record.ts'
+import { assign, assignors } from './assignor.ts'
+import type { GroupMember } from './assignor.ts'
+import type { Cluster } from './cluster.ts'
+import { Deadline } from './deadline.ts'
+import { failureOf, isConnectionFailure, kafkaNameOf } from './failures.ts'
+import { byTopic, decodeAssignment, decodeSubscription, encodeAssignment, encodeSubscription } from './subscription.ts'
+import type { Assignment, MemberState, Subscription } from './subscription.ts'
+
+/** How this process takes part in groups. */
+export interface MembershipSettings {
+  readonly cluster: Cluster
+  readonly clock: Clock
+  readonly random: Random
+  /** Aborted when the broker object closes. */
+  readonly closing: AbortSignal
+}
+
+/** A member as the coordinator describes it. */
+export interface MemberView {
+  readonly memberId: string
+  readonly groupInstanceId: string
+  /** What it told the group; undefined where the group shows nothing and this process has not seen it before. */
+  readonly subscription: Subscription | undefined
+  /** Undefined while the group rebalances. */
+  readonly assignment: Assignment | undefined
+}
+
+/** A group as its coordinator describes it. */
+export interface GroupView {
+  readonly state: string
+  /** Members of Kedge, by instance id. */
+  readonly members: ReadonlyMap<string, MemberView>
+  /** Partitions that members of other clients hold. */
+  readonly foreign: readonly TopicPartition[]
+  readonly foreignMembers: number
+}
+
+/** What an instance joins with. */
+export interface Application {
+  readonly group: GroupInstance
+  /** Empty: takes the instance over. Otherwise goes on as this member. */
+  readonly memberId: string
+  readonly subscription: Subscription
+  /** Makes the broker rebalance though nothing changed. */
+  readonly nonce?: string
+}
+
+/** A member that has joined and was given its partitions. */
+export interface Joined {
+  readonly memberId: string
+  readonly generationId: number
+  readonly assignment: Assignment
+  readonly subscription: Subscription
+}
+
+/** On whose behalf something is committed. */
+export type CommittingMember = Pick<Joined, 'memberId' | 'generationId'> & {
+  readonly groupInstanceId: string | null
+}
+
+/** What a heartbeat says of a member. */
+export type Pulse = 'alive' | 'rebalancing' | 'replaced' | 'gone'
+
+/** Begins the client ids of all members of Kedge: by it one is known, also while its group shows nothing else of it. */
+export const CLIENT_ID = 'kedge'
+/** How long a rebalance waits for our members at most. All that wait for it here are there long before. */
+const REBALANCE_TIMEOUT_MS = 5_000
+/** A join that is not answered by then waits for others. */
+const ADOPT_AFTER_MS = 15
+/** Members that joined since this process looked may be waiting themselves; they are adopted when they are not. */
+const ADOPT_OTHERS_AFTER_MS = 400
+/** What is not known of a member may be known to another process, which then adopts it first. */
+const ADOPT_UNKNOWN_AFTER_MS = 1_000
+const LOOK_MS = 20
+/** A member of another client may hold a rebalance up for its max.poll.interval.ms: five minutes by default. */
+const JOIN_LIMIT_MS = 330_000
+const RETRY_MS = 30
+/** A claim that nobody can read any more is taken for live so long: the default life of one. */
+const UNKNOWN_CLAIM_MS = 60_000
+/** What was seen of so many members is remembered. */
+const MAX_SEEN = 10_000
+const PROTOCOL_TYPE = 'consumer'
+const UNSTABLE = -1
+
+const adoptedDefaults: Omit<MemberState, 'claim'> = {
+  sessionTimeoutMs: 120_000,
+  autoOffsetReset: 'latest',
+  autoCommit: null,
+  positions: [],
+  positionsGeneration: -1,
+  poll: '',
+}
+
+/** Another process took the instance over. */
+export class FencedError extends Error {
+  override readonly name = 'FencedError' as const
+}
+
+/** The members that this process joins as. */
+export class Memberships {
+  readonly #settings: MembershipSettings
+  /** Joins that are not answered yet, by group and instance. */
+  readonly #joining = new Map<string, Promise<Joined>>()
+  /** What members told their groups, by member id: it never changes for one. */
+  readonly #seen = new Map<string, Subscription>()
+
+  constructor(settings: MembershipSettings) {
+    this.#settings = settings
+  }
+
+  /** The group as it is now. */
+  async look(groupId: string, deadline: Deadline): Promise<GroupView> {
+    const what = `describe group ${JSON.stringify(groupId)}`
+    const { groups } = await this.#settings.cluster.onCoordinator(groupId, what, deadline, (connection) =>
+      describeGroupsV5.api.async(connection, [groupId], false),
+    )
+    const [group] = groups
+    const members = new Map<string, MemberView>()
+    const foreign: TopicPartition[] = []
+    let foreignMembers = 0
+    for (const { memberId, groupInstanceId, clientId, memberMetadata, memberAssignment } of group?.members ?? []) {
+      const isShown = memberMetadata.length > 0
+      const assignment = isShown ? decodeAssignment(memberAssignment, UNSTABLE) : undefined
+      const isOurs = typeof groupInstanceId === 'string' && clientId.startsWith(CLIENT_ID)
+      if (!isOurs) {
+        foreignMembers += 1
+        for (const { topic, partition } of assignment?.held.values() ?? []) foreign.push({ topic, partition })
+        continue
+      }
+      if (isShown) this.#remember(memberId, decodeSubscription(memberMetadata))
+      members.set(groupInstanceId, { memberId, groupInstanceId, subscription: this.#seen.get(memberId), assignment })
+    }
+    return { state: group?.groupState ?? 'Dead', members, foreign, foreignMembers }
+  }
+
+  /** A join of the instance that is not answered yet, of this process. */
+  joining(group: GroupInstance): Promise<Joined> | undefined {
+    return this.#joining.get(keyOf(group))
+  }
+
+  /**
+   * Joins, and adopts whom the join would wait for. Goes on when nobody waits for it any more: a rebalance that is given up is
+   * one that the next join has to begin anew. `view` is the group as it was seen before.
+   * @throws {FencedError} when another process took the instance over meanwhile
+   */
+  async join(application: Application, view: GroupView): Promise<Joined> {
+    const key = keyOf(application.group)
+    const joining = this.#join(application, view).finally(() => {
+      if (this.#joining.get(key) === joining) this.#joining.delete(key)
+    })
+    this.#joining.set(key, joining)
+    joining.catch(() => {})
+    return await joining
+  }
+
+  /** Lets the members that are left after one is gone share its partitions, so that the group rests and shows what they know. */
+  async adoptAll(groupId: string, view: GroupView, except: string): Promise<void> {
+    const absent = [...view.members.values()].filter(({ groupInstanceId }) => groupInstanceId !== except)
+    await Promise.allSettled(absent.map((member) => this.#adopt(groupId, member, view)))
+  }
+
+  /** Whether the member still is one, and of this generation. */
+  async heartbeat({ groupId, groupInstanceId }: GroupInstance, member: Joined, deadline: Deadline): Promise<Pulse> {
+    const { cluster } = this.#settings
+    try {
+      await cluster.onCoordinator(groupId, `keep a member of ${groupId}`, deadline, async (connection) => {
+        await heartbeatV4.api.async(connection, groupId, member.generationId, member.memberId, groupInstanceId)
+      })
+      return 'alive'
+    } catch (error) {
+      switch (error instanceof BrokerError ? error.code : undefined) {
+        case 'REBALANCE_IN_PROGRESS':
+        case 'ILLEGAL_GENERATION':
+          return 'rebalancing'
+        case 'FENCED_INSTANCE_ID':
+          return 'replaced'
+        case 'UNKNOWN_MEMBER_ID':
+          return 'gone'
+        default:
+          throw error
+      }
+    }
+  }
+
+  /** Removes an instance. @throws {BrokerError} UNKNOWN_MEMBER_ID */
+  async leave({ groupId, groupInstanceId }: GroupInstance, deadline: Deadline): Promise<void> {
+    const what = `remove instance ${JSON.stringify(groupInstanceId)} of group ${JSON.stringify(groupId)}`
+    await this.#settings.cluster.onCoordinator(groupId, what, deadline, async (connection) => {
+      await leaveGroupV5.api.async(connection, groupId, [{ memberId: '', groupInstanceId, reason: null }])
+    })
+  }
+
+  /** Stores offsets in a member's name, or, where the group has no members, in nobody's. */
+  async commit(
+    groupId: string,
+    member: CommittingMember | undefined,
+    offsets: readonly OffsetCommit[],
+    deadline: Deadline,
+  ): Promise<void> {
+    const { memberId, generationId, groupInstanceId } = member ?? {
+      memberId: '',
+      generationId: -1,
+      groupInstanceId: null,
+    }
+    const topics = Array.from(
+      Map.groupBy(offsets, ({ topic }) => topic),
+      ([name, entries]) => ({
+        name,
+        partitions: entries.map(({ partition, offset, metadata }) => ({
+          partitionIndex: partition,
+          committedOffset: BigInt(offset),
+          committedLeaderEpoch: -1,
+          committedMetadata: metadata ?? null,
+        })),
+      }),
+    )
+    const what = `commit offsets of group ${JSON.stringify(groupId)}`
+    await this.#settings.cluster.onCoordinator(groupId, what, deadline, async (connection) => {
+      await offsetCommitV8.api.async(connection, groupId, generationId, memberId, groupInstanceId, topics)
+    })
+  }
+
+  /** The group's committed offsets: of the partitions, or all that there are. */
+  async committed(
+    groupId: string,
+    partitions: readonly TopicPartition[] | undefined,
+    deadline: Deadline,
+  ): Promise<CommittedOffset[]> {
+    const topics =
+      partitions === undefined
+        ? null
+        : byTopic(partitions).map(({ topic, partitions }) => ({ name: topic, partitionIndexes: partitions }))
+    const what = `read offsets of group ${JSON.stringify(groupId)}`
+    const { groups } = await this.#settings.cluster.onCoordinator(groupId, what, deadline, (connection) =>
+      offsetFetchV8.api.async(connection, [{ groupId, memberId: null, memberEpoch: -1, topics }], false),
+    )
+    return (groups[0]?.topics ?? []).flatMap(({ name, partitions }) =>
+      partitions.map(({ partitionIndex, committedOffset, metadata }) => ({
+        topic: name,
+        partition: partitionIndex,
+        offset: Number(committedOffset),
+        // Kafka stores no metadata as an empty text.
+        metadata: metadata === '' ? null : (metadata ?? null),
+      })),
+    )
+  }
+
+  async #join(application: Application, view: GroupView): Promise<Joined> {
+    const { clock, closing } = this.#settings
+    const isOver = new AbortController()
+    const deadline = new Deadline(clock, JOIN_LIMIT_MS, {}, closing)
+    const isNew = !view.members.has(application.group.groupInstanceId) || application.memberId !== ''
+    void this.#help(application.group, view, isNew, isOver.signal).catch(() => {})
+    try {
+      return await this.#tryToJoin(application, deadline)
+    } finally {
+      isOver.abort()
+      deadline.close()
+    }
+  }
+
+  async #tryToJoin(application: Application, deadline: Deadline): Promise<Joined> {
+    const { cluster } = this.#settings
+    const { groupId } = application.group
+    let { memberId } = application
+    for (let losses = 0; ;) {
+      const nodeId = await cluster.coordinatorOf(groupId, deadline)
+      try {
+        return await cluster.waitingOnNode(
+          nodeId,
+          JOIN_LIMIT_MS,
+          (connection) =>
+            this.#joinAndSync(connection, { ...application, memberId }, (id) => (memberId = id), deadline),
+          deadline.signal,
+        )
+      } catch (error) {
+        const failure = failureOf(error, `join group ${JSON.stringify(groupId)}`)
+        const name = kafkaNameOf(error) ?? (failure instanceof BrokerError ? failure.code : undefined)
+        switch (name) {
+          case 'FENCED_INSTANCE_ID':
+            throw new FencedError('Another process joined as the instance.', { cause: error })
+          case 'UNKNOWN_MEMBER_ID':
+            memberId = ''
+            break
+          // The rebalance began anew before the leader had decided.
+          case 'REBALANCE_IN_PROGRESS':
+          case 'ILLEGAL_GENERATION':
+            break
+          case 'NOT_COORDINATOR':
+          case 'COORDINATOR_NOT_AVAILABLE':
+          case 'COORDINATOR_LOAD_IN_PROGRESS':
+            cluster.forgetCoordinator(groupId)
+            break
+          default:
+            if (!isConnectionFailure(error) || losses++ >= 2) throw failure
+            cluster.forgetCoordinator(groupId)
+        }
+        await deadline.pause(RETRY_MS)
+      }
+    }
+  }
+
+  async #joinAndSync(
+    connection: Connection,
+    { group, memberId, subscription, nonce }: Application,
+    onMemberId: (memberId: string) => void,
+    deadline: Deadline,
+  ): Promise<Joined> {
+    const { groupId, groupInstanceId } = group
+    const metadata = encodeSubscription(subscription, nonce)
+    const joined = await joinGroupV9.api.async(
+      connection,
+      groupId,
+      subscription.state?.sessionTimeoutMs ?? adoptedDefaults.sessionTimeoutMs,
+      REBALANCE_TIMEOUT_MS,
+      memberId,
+      groupInstanceId,
+      PROTOCOL_TYPE,
+      assignors.map((name) => ({ name, metadata })),
+      null,
+    )
+    onMemberId(joined.memberId)
+    const { generationId } = joined
+    const mustAssign = joined.leader === joined.memberId && !joined.skipAssignment
+    const assignments = mustAssign ? await this.#assignments(joined, deadline) : []
+    const { assignment } = await syncGroupV5.api.async(
+      connection,
+      groupId,
+      generationId,
+      joined.memberId,
+      groupInstanceId,
+      PROTOCOL_TYPE,
+      joined.protocolName ?? null,
+      assignments,
+    )
+    this.#remember(joined.memberId, subscription)
+    const decoded = decodeAssignment(assignment, generationId)
+    return { memberId: joined.memberId, generationId, assignment: decoded, subscription }
+  }
+
+  /** The leader decides for all members, those of other clients too. */
+  async #assignments(
+    joined: joinGroupV9.JoinGroupResponse,
+    deadline: Deadline,
+  ): Promise<syncGroupV5.SyncGroupRequestAssignment[]> {
+    const members: GroupMember[] = joined.members.map(({ memberId, groupInstanceId, metadata }) => ({
+      memberId,
+      groupInstanceId: groupInstanceId ?? null,
+      subscription: decodeSubscription(metadata),
+    }))
+    const counts = new Map<string, number>()
+    for (const topic of new Set(members.flatMap(({ subscription }) => subscription.topics))) {
+      counts.set(topic, await this.#partitionsOf(topic, deadline))
+    }
+    const assigned = assign(joined.protocolName ?? '', members, (topic) => counts.get(topic) ?? 0, joined.generationId)
+    return members.map(({ memberId, subscription }) => ({
+      memberId,
+      assignment: encodeAssignment(
+        assigned.get(memberId) ?? [],
+        subscription.state === undefined ? undefined : joined.generationId,
+      ),
+    }))
+  }
+
+  async #partitionsOf(topic: string, deadline: Deadline): Promise<number> {
+    try {
+      return (await this.#settings.cluster.freshTopic(topic, deadline)).leaders.length
+    } catch (error) {
+      // A topic that is gone has no partitions; a member that still asks for it will be told when it polls.
+      if (error instanceof BrokerError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return 0
+      throw error
+    }
+  }
+
+  /** While a join waits: adopts those of Kedge that it may wait for. Those that were seen before first, then the others. */
+  async #help(group: GroupInstance, before: GroupView, isNew: boolean, isOver: AbortSignal): Promise<void> {
+    const { clock, random, closing } = this.#settings
+    const startedAt = clock.monotonic()
+    const adopted = new Set<string>()
+    // Where the join changes nothing, somebody else began the rebalance and may be adopting already.
+    await sleep(clock, isNew ? ADOPT_AFTER_MS / 3 : ADOPT_AFTER_MS + 200 * random(), isOver)
+    while (!isOver.aborted) {
+      const deadline = new Deadline(clock, REBALANCE_TIMEOUT_MS, { signal: isOver }, closing)
+      try {
+        const view = await this.look(group.groupId, deadline)
+        const waitedMs = clock.monotonic() - startedAt
+        if (view.state === 'PreparingRebalance') {
+          for (const member of view.members.values()) {
+            const instance = member.groupInstanceId
+            if (instance === group.groupInstanceId || adopted.has(member.memberId)) continue
+            if (this.joining({ ...group, groupInstanceId: instance }) !== undefined) continue
+            const wasSeen = before.members.get(instance)?.memberId === member.memberId
+            const isKnown = member.subscription !== undefined
+            const afterMs = !isKnown ? ADOPT_UNKNOWN_AFTER_MS : wasSeen ? 0 : ADOPT_OTHERS_AFTER_MS
+            if (waitedMs < afterMs + afterMs * random()) continue
+            adopted.add(member.memberId)
+            void this.#adopt(group.groupId, member, before)
+          }
+        }
+      } finally {
+        deadline.close()
+      }
+      await sleep(clock, LOOK_MS + LOOK_MS * random(), isOver)
+    }
+  }
+
+  /** Joins in the name of an absent member, with what it told the group, its claim above all. */
+  async #adopt(groupId: string, member: MemberView, view: GroupView): Promise<void> {
+    const group = { groupId, groupInstanceId: member.groupInstanceId }
+    const seen = view.members.get(member.groupInstanceId)
+    const known = member.subscription ?? seen?.subscription
+    const held = (member.assignment ?? seen?.assignment)?.held
+    const generationId = (member.assignment ?? seen?.assignment)?.generationId
+    const topics = known?.topics ?? [
+      ...new Set([...view.members.values()].flatMap((one) => one.subscription?.topics ?? [])),
+    ]
+    const isExact = member.subscription !== undefined
+    const subscription: Subscription = {
+      topics,
+      state: isExact ? known?.state : this.#unknownState(known),
+      owned: held === undefined ? (known?.owned ?? []) : [...held.values()],
+      ownedGeneration: held === undefined ? (known?.ownedGeneration ?? -1) : (generationId ?? -1),
+    }
+    try {
+      await this.join({ group, memberId: '', subscription }, view)
+    } catch {
+      // Whoever fenced it, or cannot reach the cluster either, is on it.
+    }
+  }
+
+  /** The state of a member of which nothing exact is known: somebody may hold its claim. */
+  #unknownState(stale: Subscription | undefined): MemberState {
+    const until = this.#settings.clock.now() + UNKNOWN_CLAIM_MS
+    const { positions: _, ...settings } = stale?.state ?? { ...adoptedDefaults, claim: null }
+    return { ...settings, positions: [], claim: { runId: null, ttlMs: UNKNOWN_CLAIM_MS, until } }
+  }
+
+  #remember(memberId: string, subscription: Subscription): void {
+    this.#seen.delete(memberId)
+    this.#seen.set(memberId, subscription)
+    if (this.#seen.size <= MAX_SEEN) return
+    for (const oldest of this.#seen.keys()) {
+      this.#seen.delete(oldest)
+      return
+    }
+  }
+}
+
+function keyOf({ groupId, groupInstanceId }: GroupInstance): string {
+  return JSON.stringify([groupId, groupInstanceId])
+}
