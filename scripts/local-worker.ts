@@ -71,13 +71,15 @@ export async function openLocalWorker(options: LocalWorkerOptions): Promise<Loca
     })
   })
 
+  let isClosing = false
   async function close(): Promise<void> {
+    isClosing = true
     await end(child, ended)
   }
 
   options.signal?.addEventListener('abort', () => void close())
   try {
-    const url = await ready(child, ended, options)
+    const url = await ready(child, ended, options, () => isClosing)
     return { url, ended, tick: (signal) => tick(url, signal), close, [Symbol.asyncDispose]: close }
   } catch (failure) {
     await close()
@@ -119,7 +121,12 @@ function environment(folder: string): NodeJS.ProcessEnv {
   }
 }
 
-function ready(child: ChildProcess, ended: Promise<void>, options: LocalWorkerOptions): Promise<string> {
+function ready(
+  child: ChildProcess,
+  ended: Promise<void>,
+  options: LocalWorkerOptions,
+  isClosing: () => boolean,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const said: string[] = []
     let url: string | undefined
@@ -141,8 +148,12 @@ function ready(child: ChildProcess, ended: Promise<void>, options: LocalWorkerOp
         options.onLine(line.replace(/^✘ \[ERROR\] /, ''))
       }
     }
-    for (const stream of [child.stdout, child.stderr]) {
-      if (stream !== null) createInterface({ input: stream }).on('line', hear)
+    if (child.stdout !== null) createInterface({ input: child.stdout }).on('line', hear)
+    if (child.stderr !== null) {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        // Wrangler's bundler complains with a stack of its own when it is ended while it looks for changes.
+        if (!isClosing()) hear(line)
+      })
     }
     void ended.finally(() => {
       clearTimeout(timer)
