@@ -30,7 +30,7 @@ export class IdempotencyKeys {
     if (this.#inFlight.has(key)) {
       throw new BrokerError(
         'IDEMPOTENCY_KEY_IN_FLIGHT',
-        `A produce with idempotency key ${key} has not ended yet: try again.`,
+        'Cannot produce: an earlier produce with this idempotency key has not ended yet. Try again.',
       )
     }
     const stored = this.#store.idempotencyKey(key)
@@ -41,7 +41,7 @@ export class IdempotencyKeys {
     if (stored.fingerprint !== fingerprint) {
       throw new BrokerError(
         'IDEMPOTENCY_KEY_REUSED',
-        `Idempotency key ${key} was used for other records before: use a new one.`,
+        'Cannot produce: this idempotency key was used for other records. Use a new one.',
       )
     }
     return (JSON.parse(stored.results) as StoredResult[]).map((result) =>

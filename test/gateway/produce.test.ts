@@ -1,4 +1,9 @@
 import { expect, test } from 'vitest'
+import { embeddedBroker } from '../../src/log/engine.ts'
+import { memoryStore } from '../../src/log/memory-store.ts'
+import { startGateway } from '../support/gateway.ts'
+import { call } from '../support/http.ts'
+import { until } from '../support/until.ts'
 import { describeEveryPath, type Harness } from './every-path.ts'
 
 /** All records of a topic's partition, as the dialect shows them. */
@@ -310,4 +315,27 @@ describeEveryPath('produce extensions', (harness) => {
 
     expect(answer.status).toBe(400)
   })
+})
+
+test('a produce whose idempotency key is in flight is answered with 409, and may come again', async () => {
+  const transactions: (() => void)[] = []
+  await using broker = embeddedBroker(memoryStore(), { defer: (run) => transactions.push(run) })
+  await broker.createTopic({ topic: 'blue' })
+  await using server = await startGateway(broker)
+  const produce = () =>
+    call(server.url, 'POST /produce/blue', { body: { value: 'a' }, headers: { 'idempotency-key': 'order-1' } })
+  transactions.length = 0
+
+  const first = produce()
+  await until(() => transactions.length > 0)
+  const second = await produce()
+  for (const run of transactions) run()
+
+  expect([second.status, second.headers['kedge-error'], second.headers['kedge-retriable']]).toEqual([
+    409,
+    'IDEMPOTENCY_KEY_IN_FLIGHT',
+    'true',
+  ])
+  expect((await first).json).toEqual([place])
+  expect((await produce()).json).toEqual((await first).json)
 })
