@@ -55,14 +55,24 @@ describe('opening a log', () => {
 
   test('refuses a newer schema version and changes no byte', async () => {
     await logBroker({ dir }).close()
-    const database = new DatabaseSync(join(dir, 'kedge.db'))
-    database.exec('PRAGMA journal_mode = DELETE; PRAGMA user_version = 99')
-    database.close()
+    setVersion(dir, 99)
     const before = digestOf(dir)
 
     expect(() => logBroker({ dir })).toThrow(
       expect.objectContaining({ code: 'INVALID_CONFIG', message: expect.stringContaining('99') }),
     )
+    expect(digestOf(dir)).toBe(before)
+  })
+
+  test('refuses a newer schema version whose process was killed, and changes no byte', async () => {
+    await using holder = spawnNode('test/log/holder.ts', [dir])
+    await holder.line('open')
+    await holder.kill('SIGKILL')
+    setVersion(dir, 99)
+    const before = digestOf(dir)
+
+    expect(readdirSync(dir)).toContain('kedge.db-wal')
+    expect(() => logBroker({ dir })).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }))
     expect(digestOf(dir)).toBe(before)
   })
 
@@ -157,6 +167,14 @@ describe('opening a log', () => {
     expect(after.records).toEqual(before.records)
   })
 })
+
+/** Writes a schema version where SQLite keeps it in the file's header, and leaves the rest as it is. */
+function setVersion(dir: string, version: number): void {
+  const file = join(dir, 'kedge.db')
+  const bytes = readFileSync(file)
+  bytes.writeUInt32BE(version, 60)
+  writeFileSync(file, bytes)
+}
 
 /** One digest over the names and bytes of everything in a directory. */
 function digestOf(dir: string): string {
