@@ -109,7 +109,8 @@ function flags({ main, port = 0 }: LocalWorkerOptions, folder: string, envFile: 
 function environment(folder: string): NodeJS.ProcessEnv {
   return {
     PATH: process.env['PATH'],
-    HOME: process.env['HOME'],
+    // Wrangler keeps notes of its own in the user's folders, whether or not it may send them.
+    HOME: folder,
     CI: 'true',
     NO_COLOR: '1',
     WRANGLER_SEND_METRICS: 'false',

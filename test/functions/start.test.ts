@@ -12,7 +12,10 @@ import { until } from '../support/until.ts'
 vi.setConfig({ testTimeout: 90_000 })
 
 const dataDir = mkdtempSync(join(tmpdir(), 'kedge-start-test-'))
-afterAll(() => rmSync(dataDir, { recursive: true }))
+const home = mkdtempSync(join(tmpdir(), 'kedge-start-home-'))
+afterAll(() => {
+  for (const folder of [dataDir, home]) rmSync(folder, { recursive: true })
+})
 
 interface Started extends AsyncDisposable {
   readonly pid: number
@@ -24,7 +27,14 @@ interface Started extends AsyncDisposable {
 function start(env: Record<string, string> = {}, ...args: string[]): Started {
   const child = spawn(process.execPath, ['scripts/start.ts', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'], KEDGE_DATA: dataDir, KEDGE_GATEWAY_PORT: '0', KEDGE_WORKER_PORT: '0', ...env },
+    env: {
+      PATH: process.env['PATH'],
+      HOME: home,
+      KEDGE_DATA: dataDir,
+      KEDGE_GATEWAY_PORT: '0',
+      KEDGE_WORKER_PORT: '0',
+      ...env,
+    },
   })
   let said = ''
   for (const stream of [child.stdout, child.stderr])
@@ -105,6 +115,7 @@ test('handles what is produced, dead-letters what it cannot handle, and leaves n
   expect(processes.length).toBeGreaterThan(0)
   await until(() => !processes.some(isAlive), { what: 'the end of all processes' })
   expect(started.said()).not.toMatch(/warn/i)
+  expect(readdirSync(home)).toEqual([])
 })
 
 test('goes on after a restart where it stopped, at once', async () => {
