@@ -316,21 +316,32 @@ export interface EncodingHeader {
   readonly 'kedge-encoding'?: 'base64' | undefined
 }
 
-/** The header that says it. */
-export const EncodingHeaders: z.ZodType<EncodingHeader> = z.object(encoding)
-
-/** Headers of a produce. */
-export interface ProduceHeaders extends EncodingHeader {
-  readonly 'kedge-results'?: 'each' | undefined
+/** How a produce is named, so that it can be sent again. */
+export interface IdempotencyHeader {
   readonly 'idempotency-key'?: string | undefined
 }
-export const ProduceHeaders: z.ZodType<ProduceHeaders> = z.object({
-  ...encoding,
-  'kedge-results': z.literal('each').optional(),
+const idempotency = {
   'idempotency-key': z
     .string()
     .regex(/^(?:[\x21\x23-\x7e][\x21-\x7e]{0,254}|"(?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$/)
     .optional(),
+}
+
+/** Headers of a webhook. */
+export const WebhookHeaders: z.ZodType<IdempotencyHeader> = z.object(idempotency)
+
+/** Headers of a produce of one record. */
+export interface ProduceMessageHeaders extends EncodingHeader, IdempotencyHeader {}
+export const ProduceMessageHeaders: z.ZodType<ProduceMessageHeaders> = z.object({ ...encoding, ...idempotency })
+
+/** Headers of a produce. */
+export interface ProduceHeaders extends ProduceMessageHeaders {
+  readonly 'kedge-results'?: 'each' | undefined
+}
+export const ProduceHeaders: z.ZodType<ProduceHeaders> = z.object({
+  ...encoding,
+  'kedge-results': z.literal('each').optional(),
+  ...idempotency,
 })
 
 /** Headers of a consume. */

@@ -10,6 +10,7 @@ import type { FunctionsConfig } from '../config.ts'
 import { BrokerError, GatewayError, RecordError } from '../errors.ts'
 import { gather } from '../gateway/body.ts'
 import { type Authenticator, authenticator, hexOf, webSha256 } from '../gateway/credentials.ts'
+import { unquotedKey } from '../gateway/idempotency-key.ts'
 import { gatewayLimits } from '../gateway/limits.ts'
 import { matchPath, type PathPattern, pathOf, pathPattern, queryOf, queryPairs } from '../gateway/path.ts'
 import { metadata, producerRecord } from '../gateway/records.ts'
@@ -91,11 +92,9 @@ export function produceApp(app: App, broker: Broker, config: FunctionsConfig, op
     const headers = headersOf(request)
     const records = await matched.path.records({ request, params: matched.params, query, headers, taken, options })
     const key = headers['idempotency-key']
-    const results = await broker.produce(
-      records,
-      key === undefined ? {} : { idempotencyKey: key.replace(/^"(.*)"$/, '$1') },
-      { signal: request.signal },
-    )
+    const results = await broker.produce(records, key === undefined ? {} : { idempotencyKey: unquotedKey(key) }, {
+      signal: request.signal,
+    })
     const written = results.map((result) => {
       if (result instanceof BrokerError) throw result
       return metadata(result)

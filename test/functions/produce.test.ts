@@ -139,10 +139,11 @@ describe('the shapes of Upstash', () => {
   })
 
   test('an idempotency key makes a repeated call one write', async () => {
-    const init = { method: 'POST', body: JSON.stringify({ value: order }), headers: { 'Idempotency-Key': '"once"' } }
+    const init = { method: 'POST', body: JSON.stringify({ value: order }), headers: { 'Idempotency-Key': 'o"nce' } }
+    const quoted = { ...init, headers: { 'Idempotency-Key': '"o\\"nce"' } }
 
     const first: unknown = await (await call('/produce/orders', init)).json()
-    const second: unknown = await (await call('/produce/orders', init)).json()
+    const second: unknown = await (await call('/produce/orders', quoted)).json()
     const other = await call('/produce/orders', { ...init, body: JSON.stringify({ value: { ...order, id: 'b' } }) })
 
     expect(second).toEqual(first)

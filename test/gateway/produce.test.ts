@@ -310,6 +310,21 @@ describeEveryPath('produce extensions', (harness) => {
     expect(await stored(harness())).toHaveLength(1)
   })
 
+  test.each([
+    ['with the message in the path', 'GET /produce/blue/a', undefined, 'GET /produce/blue/b'],
+    ['a webhook', 'POST /webhook?topic=blue', 'a', 'GET /webhook?topic=blue'],
+  ])('stores once what comes twice with one idempotency key: %s', async (_what, line, body, otherLine) => {
+    const key = { 'idempotency-key': 'order-1' }
+
+    const first = await harness().call(line, body, key)
+    const second = await harness().call(line, body, key)
+    const other = await harness().call(otherLine, undefined, key)
+
+    expect([first.status, second.json]).toEqual([200, first.json])
+    expect([other.status, other.headers['kedge-error']]).toEqual([422, 'IDEMPOTENCY_KEY_REUSED'])
+    expect(await stored(harness())).toMatchObject([{ value: 'a', headers: [] }])
+  })
+
   test.each(['""', 'a b', 'x'.repeat(256), '"a'])('refuses the idempotency key %j', async (key) => {
     const answer = await harness().call('POST /produce/blue', { value: 'a' }, { 'idempotency-key': key })
 

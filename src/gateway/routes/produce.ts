@@ -2,20 +2,19 @@
 import * as z from 'zod'
 import type { ProducerRecord } from '../../record.ts'
 import { BrokerError, type ErrorCode } from '../../errors.ts'
-import { bytesOf } from '../../record.ts'
 import { parseFast } from '../body.ts'
+import { idempotencyOf } from '../idempotency-key.ts'
 import { checkLimits, fastRecords, metadata, producerRecord, resultOf } from '../records.ts'
 import { defineRoute, type Answer, type Method, type Route, type RouteContext } from '../route.ts'
 import {
-  EncodingHeaders,
   Metadata,
   ProduceHeaders,
+  ProduceMessageHeaders,
   RecordErrorOut,
   RecordsIn,
   TopicName,
   TopicRecordsIn,
 } from '../schemas.ts'
-import { base64Of } from '../../base64.ts'
 
 const methods: readonly Method[] = ['GET', 'POST']
 const errors: readonly ErrorCode[] = [
@@ -90,14 +89,14 @@ export const produceMessage: Route = defineRoute({
   summary: 'Append one record whose value is the rest of the path',
   params: z.object({ topic: TopicName, message: z.string() }),
   query: z.object({ key: z.string().optional() }),
-  headers: EncodingHeaders,
+  headers: ProduceMessageHeaders,
   answers: { 200: Metadata },
   errors,
   async handle({ params, query, headers }, context) {
     const encoding = headers['kedge-encoding'] ?? 'text'
     const body = { value: params.message, key: query.key }
     const record = producerRecord(params.topic, body, encoding, 'the record')
-    const [result] = await append([record], {}, context)
+    const [result] = await append([record], await idempotencyOf(headers, context), context)
     return { json: result instanceof BrokerError ? resultOf(result) : result && metadata(result) }
   },
 })
@@ -114,9 +113,7 @@ async function produce(
   context: RouteContext,
 ): Promise<Answer> {
   const isEach = headers['kedge-results'] === 'each'
-  const key = headers['idempotency-key']
-  const idempotency = key === undefined ? {} : { idempotencyKey: await scopedKey(unquoted(key), context) }
-  const results = await append(records, { atomic: !isEach, ...idempotency }, context)
+  const results = await append(records, { atomic: !isEach, ...(await idempotencyOf(headers, context)) }, context)
   return { status: results.some((result) => result instanceof BrokerError) ? 207 : 200, json: results.map(resultOf) }
 }
 
@@ -132,16 +129,6 @@ function append(
   )
   checkLimits(records, limits)
   return broker.produce(records, options)
-}
-
-/** Two credentials never meet on one key: each has its own keys, by a digest that also bounds their length. */
-async function scopedKey(key: string, { principal, sha256 }: RouteContext): Promise<string> {
-  return base64Of(await sha256(bytesOf(`${principal.name ?? ''}\n${key}`)))
-}
-
-/** The key of a header that may be a string of RFC 8941, which escapes quotes and backslashes. */
-function unquoted(key: string): string {
-  return key.startsWith('"') ? key.slice(1, -1).replaceAll(/\\(["\\])/g, '$1') : key
 }
 
 function listOf<T>(body: T | readonly T[]): readonly T[] {

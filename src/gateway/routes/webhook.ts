@@ -1,9 +1,10 @@
 /** `/webhook`: any HTTP request as a record, its body as the value and its own headers as headers. */
 import * as z from 'zod'
 import type { Header } from '../../record.ts'
+import { idempotencyOf } from '../idempotency-key.ts'
 import { checkLimits, metadata } from '../records.ts'
 import { defineRoute, type Route } from '../route.ts'
-import { Metadata, TopicName } from '../schemas.ts'
+import { Metadata, TopicName, WebhookHeaders } from '../schemas.ts'
 import type { HeaderLine } from '../request.ts'
 import { BrokerError } from '../../errors.ts'
 
@@ -35,15 +36,23 @@ export const webhook: Route = defineRoute({
   summary: 'Append the body as it is, with the headers that are not plain HTTP',
   access: 'query',
   query: z.object({ topic: TopicName, user: z.string().optional(), pass: z.string().optional() }),
+  headers: WebhookHeaders,
   bodyKind: 'bytes',
   body: z.custom<Uint8Array>(),
   answers: { 200: z.array(Metadata) },
-  errors: ['UNKNOWN_TOPIC_OR_PARTITION', 'MESSAGE_TOO_LARGE', 'INVALID_TOPIC_EXCEPTION'],
-  async handle({ query: { topic }, body }, { broker, principal, limits, request }) {
+  errors: [
+    'UNKNOWN_TOPIC_OR_PARTITION',
+    'MESSAGE_TOO_LARGE',
+    'INVALID_TOPIC_EXCEPTION',
+    'IDEMPOTENCY_KEY_IN_FLIGHT',
+    'IDEMPOTENCY_KEY_REUSED',
+  ],
+  async handle({ query: { topic }, headers, body }, context) {
+    const { broker, principal, limits, request } = context
     principal.requireTopics('produce', [topic])
     const record = { topic, key: null, value: body, headers: recordHeaders(request.headerLines()) }
     checkLimits([record], limits)
-    const results = await broker.produce([record])
+    const results = await broker.produce([record], await idempotencyOf(headers, context))
     return { json: results.flatMap((result) => (result instanceof BrokerError ? [] : [metadata(result)])) }
   },
 })
