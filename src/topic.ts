@@ -8,7 +8,7 @@
 import { ConfigError, RecordError } from './errors.ts'
 import type { RecordIssue } from './errors.ts'
 import { bytesOf, exactTextOf } from './record.ts'
-import type { SchemaInput, SchemaOutput, StandardFailure, StandardSchema } from './standard-schema.ts'
+import type { SchemaInput, SchemaOutput, StandardFailure, StandardResult, StandardSchema } from './standard-schema.ts'
 
 /** How a value is written as bytes: JSON, UTF-8 text, or the bytes themselves. */
 export type ValueFormat = 'json' | 'text' | 'bytes'
@@ -156,11 +156,18 @@ export function readJson(topicName: string, bytes: Uint8Array): unknown {
 export function checkValue(topic: Topic, value: unknown): unknown {
   if (value === null && topic.tombstones) return null
   if (topic.schema === undefined) return checkFormat(topic, value)
-  const result = topic.schema['~standard'].validate(value)
-  if (result instanceof Promise) {
-    return result.then((later) => (later.issues === undefined ? later.value : refuse(topic, value, later)))
+  try {
+    const result = topic.schema['~standard'].validate(value)
+    if (!(result instanceof Promise)) return outputOf(topic, value, result)
+    return result.then(
+      (later) => outputOf(topic, value, later),
+      (error: unknown) => {
+        throw schemaFailure(topic, error)
+      },
+    )
+  } catch (error) {
+    throw schemaFailure(topic, error)
   }
-  return result.issues === undefined ? result.value : refuse(topic, value, result)
 }
 
 /**
@@ -172,6 +179,14 @@ export function writeValue(topic: Topic, value: unknown): Uint8Array | null {
   if (topic.format === 'json') return bytesOf(jsonOf(topic, value))
   checkFormat(topic, value)
   return typeof value === 'string' ? bytesOf(value) : (value as Uint8Array)
+}
+
+/** What a schema threw, said as a refusal where it is the value's fault. */
+function schemaFailure(topic: Topic, thrown: unknown): unknown {
+  // A schema that contains itself follows a value's nesting on the stack, and JSON may be nested without end.
+  if (!(thrown instanceof RangeError) || !thrown.message.includes('call stack')) return thrown
+  const message = 'The value is nested too deeply for its schema.'
+  return new RecordError(`A value of ${topic.name} does not satisfy its schema: ${message}`, [{ path: [], message }])
 }
 
 function readText(topicName: string, bytes: Uint8Array): string {
@@ -202,6 +217,10 @@ function checkFormat(topic: Topic, value: unknown): unknown {
   throw new RecordError(`A value of ${topic.name} is not ${expected} but ${found}.`, [
     { path: [], message: `Expected ${expected}, found ${found}.` },
   ])
+}
+
+function outputOf(topic: Topic, value: unknown, result: StandardResult<unknown>): unknown {
+  return result.issues === undefined ? result.value : refuse(topic, value, result)
 }
 
 function refuse(topic: Topic, value: unknown, failure: StandardFailure): never {

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { RecordError } from '../../src/errors.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
+import type { StandardSchema } from '../../src/standard-schema.ts'
 import { checkValue, defineTopic, readValue, writeValue } from '../../src/topic.ts'
 import type { Topic } from '../../src/topic.ts'
 
@@ -17,6 +18,9 @@ function issuesOf(run: () => unknown): RecordError {
   }
   throw new Error('It did not throw.')
 }
+
+const nestingZod: z.ZodType = z.object({ in: z.array(z.lazy(() => nestingZod)) })
+const nestingValibot: v.GenericSchema = v.object({ in: v.array(v.lazy(() => nestingValibot)) })
 
 describe('a topic', () => {
   test.each(['', '.', '..', 'a b', 'a/b', 'é', '\0', 'a\r\n', 'x'.repeat(250)])('cannot be called %j', (name) => {
@@ -97,6 +101,29 @@ describe('a topic', () => {
 
     expect(error.issues).toHaveLength(2)
     expect(JSON.stringify([error.message, error.issues])).not.toMatch(/4111|77/)
+  })
+
+  test.each([
+    ['zod', (): StandardSchema => nestingZod],
+    ['valibot', (): StandardSchema => nestingValibot],
+  ])('refuses a value that is nested too deeply for a schema of %s that contains itself', async (_name, schema) => {
+    const value = readValue(orders, bytesOf(`${'{"in":['.repeat(50_000)}${']}'.repeat(50_000)}`))
+
+    const checked = async (): Promise<unknown> => await checkValue(defineTopic('t', schema()), value)
+
+    await expect(checked).rejects.toMatchObject({ code: 'INVALID_RECORD', issues: [{ path: [] }] })
+  })
+
+  test('takes what a broken schema throws for no fault of the value', () => {
+    const broken = defineTopic(
+      't',
+      v.pipe(
+        v.number(),
+        v.transform((n) => n.toFixed(-1)),
+      ),
+    )
+
+    expect(() => checkValue(broken, 1)).toThrow(/digits/)
   })
 
   test('waits for a schema that answers later', async () => {
