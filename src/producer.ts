@@ -10,13 +10,13 @@ import { sleep, systemClock } from './clock.ts'
 import type { Clock } from './clock.ts'
 import { abortError, BrokerError, KedgeError, RecordError } from './errors.ts'
 import type { RecordIssue } from './errors.ts'
-import { headersBytes, headersOf } from './headers.ts'
+import { headersOf } from './headers.ts'
 import type { HeadersInput } from './headers.ts'
 import { randomId, systemRandom } from './random.ts'
 import type { Random } from './random.ts'
 import { bytesOf } from './record.ts'
 import type { ProducerRecord, RecordMetadata, TimestampMs } from './record.ts'
-import { checkValue, writeValue } from './topic.ts'
+import { checkValue, sizeError, writeValue } from './topic.ts'
 import type { Topic } from './topic.ts'
 
 /** How a producer tries and waits. */
@@ -171,14 +171,8 @@ function recordOf(topic: Topic, input: RecordInput<unknown>): ProducerRecord {
     ...(input.partition === undefined ? {} : { partition: input.partition }),
     ...(input.timestampMs === undefined ? {} : { timestampMs: input.timestampMs }),
   }
-  const bytes = (record.key?.length ?? 0) + (record.value?.length ?? 0) + headersBytes(record.headers)
-  if (bytes > topic.maxRecordBytes) {
-    throw new BrokerError(
-      'MESSAGE_TOO_LARGE',
-      `Cannot produce to ${topic.name}: the record has ${bytes} bytes: at most ${topic.maxRecordBytes} (maxRecordBytes).`,
-      { limit: 'maxRecordBytes' },
-    )
-  }
+  const tooLarge = sizeError(topic, record)
+  if (tooLarge !== undefined) throw tooLarge
   return record
 }
 

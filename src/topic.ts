@@ -5,9 +5,11 @@
  * What is stored is the value as it was given to `produce`, not the schema's output: so a schema that transforms
  * (text to date, defaults filled in) does it once, on the way out, for every reader.
  */
-import { ConfigError, RecordError } from './errors.ts'
+import { BrokerError, ConfigError, RecordError } from './errors.ts'
 import type { RecordIssue } from './errors.ts'
+import { headersBytes } from './headers.ts'
 import { bytesOf, exactTextOf } from './record.ts'
+import type { ProducerRecord } from './record.ts'
 import type { SchemaInput, SchemaOutput, StandardFailure, StandardResult, StandardSchema } from './standard-schema.ts'
 
 /** How a value is written as bytes: JSON, UTF-8 text, or the bytes themselves. */
@@ -179,6 +181,21 @@ export function writeValue(topic: Topic, value: unknown): Uint8Array | null {
   if (topic.format === 'json') return bytesOf(jsonOf(topic, value))
   checkFormat(topic, value)
   return typeof value === 'string' ? bytesOf(value) : (value as Uint8Array)
+}
+
+/** The error of a record over its topic's `maxRecordBytes`, or undefined. `what` names the record in the message. */
+export function sizeError(
+  topic: Topic,
+  { key, value, headers = [] }: Pick<ProducerRecord, 'key' | 'value' | 'headers'>,
+  what = 'the record',
+): BrokerError | undefined {
+  const bytes = (key?.length ?? 0) + (value?.length ?? 0) + headersBytes(headers)
+  if (bytes <= topic.maxRecordBytes) return undefined
+  return new BrokerError(
+    'MESSAGE_TOO_LARGE',
+    `Cannot produce to ${topic.name}: ${what} has ${bytes} bytes: at most ${topic.maxRecordBytes} (maxRecordBytes).`,
+    { limit: 'maxRecordBytes' },
+  )
 }
 
 /** What a schema threw, said as a refusal where it is the value's fault. */

@@ -52,6 +52,7 @@ export function problemResponse(thrown: unknown, headers: Readonly<Record<string
       'content-type': 'application/problem+json',
       'kedge-error': error.code,
       'kedge-retriable': String(error.retriable),
+      ...(error.limit === undefined ? {} : { 'kedge-limit': error.limit }),
       ...(status === 401 ? { 'www-authenticate': 'Basic realm="kedge", charset="UTF-8"' } : {}),
       ...(status === 503 || status === 429 ? { 'retry-after': retryAfterSeconds(error) } : {}),
       ...headers,

@@ -13,7 +13,10 @@ import { startGateway } from '../support/gateway.ts'
 
 const orders = defineTopic('orders', z.object({ id: z.string(), total: z.number() }))
 const notes = defineTopic('notes', 'text')
-const app = defineApp({ groupId: 'shop', topics: [orders, notes] })
+const brief = defineTopic('brief', 'text', { maxRecordBytes: 10 })
+const tree: z.ZodType = z.object({ in: z.array(z.lazy(() => tree)) })
+const trees = defineTopic('trees', tree)
+const app = defineApp({ groupId: 'shop', topics: [orders, notes, brief, trees] })
 const order = { id: 'a1', total: 9.5 }
 const open = { KEDGE_PRODUCE_AUTH: 'none' }
 const closed = { KEDGE_PRODUCE_USERNAME: 'php', KEDGE_PRODUCE_PASSWORD: 'pa:ss==' }
@@ -22,7 +25,7 @@ const all = { maxWaitMs: 0, maxRecords: 100, maxBytes: 1_000_000 }
 let broker: Broker
 beforeEach(async () => {
   broker = memoryBroker()
-  for (const topic of ['orders', 'notes', 'raw']) await broker.createTopic({ topic })
+  for (const topic of ['orders', 'notes', 'brief', 'trees', 'raw']) await broker.createTopic({ topic })
 })
 afterEach(() => broker.close())
 
@@ -176,6 +179,64 @@ describe('bad input', () => {
       expect.arrayContaining(['#/0/value', '#/1/topic', '#/2/partition', '#/2/key', '#/3', '#/4']),
     )
     expect(problem.status).toBe(400)
+  })
+
+  test('complaints of every kind are listed together', async () => {
+    const body = [
+      { topic: 'orders', value: order },
+      { topic: 'orders' },
+      { topic: 'orders', value: {} },
+      { topic: 'nowhere', value: 'x' },
+      { topic: 'notes', value: 'a', key: '\ud800', headers: [{ key: 'h', value: '\udfff' }] },
+      { topic: 'brief', value: '12345678901' },
+    ]
+
+    const problem = await problemOf(await post('/produce', body))
+
+    expect(problem).toMatchObject({ status: 400, code: 'INVALID_RECORD' })
+    expect(problem.errors.map(({ pointer }) => pointer).sort()).toEqual(
+      ['#/1/value', '#/2/value/id', '#/2/value/total', '#/3', '#/4/key', '#/4/headers/0', '#/5'].sort(),
+    )
+    expect(await stored('orders')).toEqual([])
+  })
+
+  test('every part that is not base64 is listed', async () => {
+    const body = JSON.stringify([{ value: 'AP8=' }, { value: '!', key: 'AP8' }, { value: 5 }])
+    const init = { method: 'POST', body, headers: { 'Kedge-Encoding': 'base64' } }
+
+    const problem = await problemOf(await call('/produce/notes', init))
+
+    expect(problem).toMatchObject({ status: 400, code: 'INVALID_RECORD' })
+    expect(problem.errors.map(({ pointer }) => pointer)).toEqual(['#/1/key', '#/1/value', '#/2/value', '#/0/value'])
+    expect(await stored('notes')).toEqual([])
+  })
+
+  test.each([
+    ['/produce/brief', '{"value":"12345678","key":"123"}'],
+    ['/produce', '[{"topic":"brief","value":"ok"},{"topic":"brief","value":"12345678901"}]'],
+    ['/webhook?topic=brief', '12345678901'],
+  ])('a record over the limit of its topic in the app, by %s', async (target, body) => {
+    const response = await post(target, body)
+
+    expect(await problemOf(response)).toMatchObject({ status: 413, code: 'MESSAGE_TOO_LARGE', retriable: false })
+    expect(response.headers.get('kedge-limit')).toBe('maxRecordBytes')
+    expect(await stored('brief')).toEqual([])
+  })
+
+  test('a body over the limit of a call, by its name', async () => {
+    const response = await post('/produce/notes', ' '.repeat(16_777_217))
+
+    expect(await problemOf(response)).toMatchObject({ status: 413, code: 'LIMIT_EXCEEDED' })
+    expect(response.headers.get('kedge-limit')).toBe('body-bytes')
+  })
+
+  test('a value nested deeper than a schema that contains itself can follow', async () => {
+    const value = `${'{"in":['.repeat(50_000)}${']}'.repeat(50_000)}`
+
+    const problem = await problemOf(await post('/produce/trees', { value }))
+
+    expect(problem).toMatchObject({ status: 400, code: 'INVALID_RECORD', errors: [{ pointer: '#/value' }] })
+    expect(await stored('trees')).toEqual([])
   })
 
   test.each([
