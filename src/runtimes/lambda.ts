@@ -46,7 +46,8 @@ export function lambdaConsume(app: App): ConsumeHandler {
   return async (_event, context) => {
     try {
       return await scheduledRun(app, config, {
-        runId: context.awsRequestId,
+        // Lambda may deliver one event twice, under one request id; two runs with one id would share a claim.
+        runId: `${context.awsRequestId}.${crypto.randomUUID()}`,
         budget: budgetOf(config, context),
         log: consoleLog,
         drivers: deadLetterDrivers,
