@@ -14,7 +14,7 @@ import type { Topic } from './topic.ts'
 
 /** What an application is made of. */
 export interface AppOptions {
-  /** The consumer group (group.id): 1 to 255 characters, no control characters. */
+  /** The consumer group (group.id): 1 to 249 characters without control characters, and not `.` or `..`. */
   readonly groupId: string
   /** Topics to subscribe to beside those that routes name, and topics that are only produced to. @default [] */
   readonly topics?: readonly Topic[]
@@ -104,11 +104,14 @@ export function retryPolicy(base: RetryPolicy, over: RetryOptions = {}): RetryPo
 }
 
 function groupIdProblems(groupId: unknown): string[] {
-  const isLegal =
-    typeof groupId === 'string' && groupId.length >= 1 && groupId.length <= 255 && !/\p{Cc}/u.test(groupId)
-  return isLegal
-    ? []
-    : [`groupId ${JSON.stringify(groupId)}: give 1 to 255 characters, none of them a control character.`]
+  const problem = groupNameProblem(groupId)
+  return problem === undefined ? [] : [`groupId ${JSON.stringify(groupId)}: ${problem}`]
+}
+
+/** What is wrong with the name of a group or an instance by the gateway's rule, or undefined. */
+export function groupNameProblem(name: unknown): string | undefined {
+  const isLegal = typeof name === 'string' && /^(?!\.{1,2}$)[^\p{Cc}\p{Cs}\u2028\u2029]{1,249}$/u.test(name)
+  return isLegal ? undefined : 'give 1 to 249 characters, none of them a control character, and not . or ...'
 }
 
 function nameProblems(name: string, topicNames: RegExp): string[] {

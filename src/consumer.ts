@@ -5,6 +5,7 @@
  * Delivery is at least once. A committed offset never passes a record that is neither handled nor durable as a dead
  * letter; a run that dies at any point loses nothing, and what it had not committed comes again.
  */
+import { groupNameProblem } from './app.ts'
 import type { App } from './app.ts'
 import { DEFAULT_CLAIM_TTL_MS } from './broker.ts'
 import type { Broker } from './broker.ts'
@@ -132,9 +133,8 @@ function problemsOf(options: ConsumerOptions, numbers: Numbers): string[] {
     if (Number.isInteger(value) && value >= min && value <= max) return []
     return [`${name} is ${value}: give an integer from ${min} to ${max}.`]
   })
-  if (!/^[^\p{Cc}]{1,255}$/u.test(options.groupInstanceId)) {
-    problems.push('groupInstanceId: give 1 to 255 characters, none of them a control character.')
-  }
+  const nameProblem = groupNameProblem(options.groupInstanceId)
+  if (nameProblem !== undefined) problems.push(`groupInstanceId: ${nameProblem}`)
   if (!options.broker.features.claims) {
     problems.push('The broker has no claims, without which overlapping runs would work on the same records.')
   }

@@ -432,6 +432,8 @@ describe('options', () => {
     { maxPollWaitMs: -1 },
     { claimTtlMs: 999 },
     { groupInstanceId: '' },
+    { groupInstanceId: '..' },
+    { groupInstanceId: 'i'.repeat(250) },
     { commitIntervalMs: Number.NaN },
   ])('of %o are refused', async (consumer) => {
     const bench = await openBench({ consumer })

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defineApp } from '../../src/app.ts'
 import type { AppOptions } from '../../src/app.ts'
+import { GroupName } from '../../src/gateway/schemas.ts'
 import { headersOf } from '../../src/headers.ts'
 import { bytesOf } from '../../src/record.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
@@ -253,6 +254,31 @@ describe('an app', () => {
 
   test('needs a topic', () => {
     expect(problemsOf({})).toContain('There is no topic')
+  })
+
+  test.each([
+    'g',
+    'a/b',
+    'a?b',
+    '%2e%2e',
+    '__proto__',
+    ' ',
+    'größe 🜲',
+    'x'.repeat(249),
+    '🜲'.repeat(249),
+    '',
+    '.',
+    '..',
+    'a\0',
+    'a\r\n',
+    '\u0085',
+    '\u2028',
+    '\ud800',
+    'x'.repeat(250),
+  ])('takes the group id %j where the gateway does', (groupId) => {
+    const isTaken = problemsOf({ groupId, topics: [defineTopic('t', 'json')] }) === ''
+
+    expect(isTaken).toBe(GroupName.safeParse(groupId).success)
   })
 
   test('takes another naming rule, but never one laxer than Kafka', () => {
