@@ -5,6 +5,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { defineApp } from '../../src/app.ts'
+import { restBroker } from '../../src/brokers/rest.ts'
+import { createConsumer } from '../../src/consumer.ts'
+import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
+import { textOf } from '../../src/record.ts'
+import { createRouter } from '../../src/router.ts'
 import { call } from '../support/http.ts'
 
 let folder: string
@@ -95,6 +101,37 @@ describe('the process', () => {
     expect(acknowledged.length).toBeGreaterThan(0)
     expect(stored.map(({ value }) => value)).toEqual(expect.arrayContaining(acknowledged))
   })
+
+  test('is killed in the middle of a run and started again: the run goes on, and nothing is lost', async () => {
+    const first = run({ KEDGE_TOPICS: 'blue:2' })
+    const url = await first.url
+    const records = Array.from({ length: 100 }, (_, n) => ({ partition: n % 2, value: `record ${n}` }))
+    await call(url, 'POST /produce/blue', { body: records })
+    const seen = new Set<string>()
+    let restarted: Promise<string> | undefined
+    const restart = async (): Promise<string> => {
+      first.child.kill('SIGKILL')
+      await first.ended
+      return await run({ KEDGE_GATEWAY_PORT: new URL(url).port }).url
+    }
+    const router = createRouter().on({ topic: 'blue' }, async ({ value }) => {
+      if (seen.size === 30) await (restarted ??= restart())
+      seen.add(textOf(value))
+    })
+    await using broker = restBroker({ url })
+    const consumer = createConsumer(defineApp({ groupId: 'g', router }), {
+      broker,
+      deadLetters: memoryDeadLetters(),
+      groupInstanceId: 'i',
+      maxPollRecords: 10,
+    })
+
+    const report = await consumer.run({ runId: 'a', stopWhenEmpty: true, budget: { runMs: 60_000 } })
+
+    expect(report).toMatchObject({ ended: 'drained', unfinished: 0, uncommitted: [] })
+    expect(seen.size).toBe(100)
+    expect((await call(url, 'POST /committed/g/i')).json).toMatchObject([{ offset: 50 }, { offset: 50 }])
+  }, 60_000)
 
   test('serves from memory when it is told to', async () => {
     const url = await run({ KEDGE_BROKER: 'memory', KEDGE_TOPICS: 'blue' }).url
