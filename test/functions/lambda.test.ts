@@ -155,15 +155,32 @@ describe('consume', () => {
     expect(textOf(letter?.record.value ?? null)).toBe('no order')
   })
 
-  test('without its dead-letter store it stops before the record, keeps its offset, and the invocation fails', async () => {
-    await write('{"id":"a","total":1}', 'no order')
-    await using consume = await open('consume.handler', { KEDGE_DEAD_LETTERS: 'sqs+http://127.0.0.1:1/0/queue' })
+  test('whose queue goes away stops before the record and fails; when it is back the next run goes on', async () => {
+    const first = await startSqs()
+    const letters = await first.createQueue('letters')
+    await using consume = await open('consume.handler', { KEDGE_DEAD_LETTERS: `sqs+${letters}` })
+    await write('no order')
+    await answerOf<RunReport>(consume, tick)
+    const before = await first.receiveAll(letters)
+    await first.close()
+    await write('{"id":"a","total":1}', 'no order either', '{"id":"b","total":2}')
 
-    const result = await consume.invoke(tick)
+    const failed = await consume.invoke(tick)
+    const committedThen = await committed()
+    await using second = await startSqs(Number(new URL(letters).port))
+    await second.createQueue('letters')
+    const report = await answerOf<RunReport>(consume, tick)
 
-    expect(result).toMatchObject({ kind: 'error', errorType: 'RunFailedError' })
-    expect(lines.join('\n')).toContain('could not go on at orders[0] offset 1')
-    expect(await committed()).toBe(1)
+    expect(failed).toMatchObject({ kind: 'error', errorType: 'RunFailedError' })
+    expect(lines.join('\n')).toContain('could not go on at orders[0] offset 2')
+    expect(committedThen).toBe(2)
+    expect(report).toMatchObject({ handled: 1, deadLettered: { invalid: 1 }, stopped: [] })
+    expect(await committed()).toBe(4)
+    const all = [...before, ...(await second.receiveAll(letters))].map((body) => decodeDeadLetter(body))
+    expect(all.map(({ record }) => [record.offset, textOf(record.value)])).toEqual([
+      [0, 'no order'],
+      [2, 'no order either'],
+    ])
   })
 
   test('without its gateway the invocation fails in time; with it back the next one goes on', async () => {
