@@ -167,6 +167,20 @@ describe('a record that', () => {
     expect((await bench.letters.list()).items[0]).toMatchObject({ attempts: 0, cause: { name: 'RecordError' } })
   })
 
+  test('is nested deeper than its schema can follow is invalid', async () => {
+    const tree: z.ZodType = z.object({ in: z.array(z.lazy(() => tree)) })
+    const seen: number[] = []
+    const router = createRouter().on(defineTopic(TOPIC, tree), ({ offset }) => void seen.push(offset))
+    const bench = await openBench({ app: { router } })
+    await bench.produce(['{"in":[]}', `${'{"in":['.repeat(100_000)}${']}'.repeat(100_000)}`, '{"in":[]}'])
+
+    const report = await bench.drain()
+
+    expect(report).toMatchObject({ handled: 2, deadLettered: { invalid: 1 }, committed: [{ offset: 3 }] })
+    expect(seen).toEqual([0, 2])
+    expect((await bench.letters.list()).items).toMatchObject([{ attempts: 0, cause: { code: 'INVALID_RECORD' } }])
+  })
+
   test('a schema never answers for runs into the time limit', async () => {
     const hanging = defineTopic(TOPIC, z.string().refine(forever))
     const bench = await openBench({
