@@ -139,6 +139,13 @@ export interface PollResult {
   readonly generationId: number
   /** What the member holds in this generation, ordered by topic and partition. */
   readonly assignment: readonly TopicPartition[]
+  /**
+   * Set when the poll ends before the member has joined, because the group's rebalance waits for others: ask again after
+   * so long, milliseconds. `records` is then empty, `generationId` and `assignment` say nothing, and whether the run has
+   * the claim is not known; what the caller holds it may take to be held still.
+   * @default absent: the member has joined
+   */
+  readonly retryAfterMs?: number
 }
 
 /** An offset to commit. */
@@ -230,6 +237,9 @@ export interface Broker extends AsyncDisposable {
    * `retryAfterMs`; a run that takes the claim starts from the committed offsets, and what the instance's former run
    * polled without committing comes again. Where nothing is committed and the reset is `latest`, the log end that the run
    * found is committed at once: otherwise each run would look for the end anew, past what came in between two runs.
+   *
+   * A join that has to wait for other members never makes a poll late: it resolves empty after `maxWaitMs`, with
+   * `retryAfterMs`, and the next poll goes on with the same join.
    *
    * Concurrent polls of one instance are served one after the other. A poll that waits is ended (with what there is, or
    * empty) by `leave`, `deleteTopic` and `close`, never left hanging.

@@ -38,9 +38,9 @@ import {
   groupOf,
   itemOf,
   listOf,
-  membershipOf,
   numberOf,
   partitionOf,
+  pollResultOf,
   recordsOf,
   resultsOf,
   textOrNull,
@@ -211,7 +211,7 @@ class RestBroker implements Broker {
       },
       call,
       (kafka) => kafka.consumer().consume({ ...namesOf(group), ...consumeSettings(request) }),
-      ({ headers, json }) => ({ records: recordsOf(json), ...membershipOf(headers) }),
+      ({ headers, json }) => pollResultOf(headers, json),
     )
   }
 

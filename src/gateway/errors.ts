@@ -93,12 +93,17 @@ export function errorResponse(error: KedgeError, extra: Readonly<Record<string, 
   const headers: Record<string, string> = { 'Kedge-Error': error.code, 'Kedge-Retriable': String(error.retriable) }
   const limit = error.limit ?? (error.code === 'MESSAGE_TOO_LARGE' ? 'record-bytes' : undefined)
   if (limit !== undefined) headers['Kedge-Limit'] = limit
-  if (error.retryAfterMs !== undefined) {
-    headers['Kedge-Retry-After-Ms'] = String(Math.max(0, Math.ceil(error.retryAfterMs)))
-    headers['Retry-After'] = String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)))
-  }
+  if (error.retryAfterMs !== undefined) Object.assign(headers, retryAfterHeaders(error.retryAfterMs))
   if (status === 401) headers['WWW-Authenticate'] = 'Basic realm="kedge", charset="UTF-8"'
   return { status, headers: { ...headers, ...extra }, body: errorBody(error) }
+}
+
+/** When to ask again, exactly and in the whole seconds of HTTP. */
+export function retryAfterHeaders(retryAfterMs: number): Record<string, string> {
+  return {
+    'Kedge-Retry-After-Ms': String(Math.max(0, Math.ceil(retryAfterMs))),
+    'Retry-After': String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
+  }
 }
 
 /** The body of an error: `{result:"",error,status}`, one shape for all. */

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { statusOf, statusOfCode } from './errors.ts'
 import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { Method, Route } from './route.ts'
-import { ErrorOut } from './schemas.ts'
+import { ErrorHeaders, ErrorOut } from './schemas.ts'
 
 /** Codes that any call may answer, whatever it does. */
 const commonErrors: readonly ErrorCode[] = [
@@ -100,10 +100,7 @@ function parameters(
   components: Components,
 ): object[] {
   if (schema === undefined) return []
-  const { properties = {}, required = [] } = jsonSchema(schema, 'input', components) as {
-    properties?: Record<string, object>
-    required?: string[]
-  }
+  const { properties = {}, required = [] } = jsonSchema(schema, 'input', components) as ObjectSchema
   return Object.entries(properties).map(([name, property]) => ({
     name: where === 'header' ? headerCase(name) : name,
     in: where,
@@ -112,12 +109,26 @@ function parameters(
   }))
 }
 
+function answerHeaders(schema: z.ZodType | undefined, components: Components): object | undefined {
+  if (schema === undefined) return undefined
+  const { properties = {}, required = [] } = jsonSchema(schema, 'output', components) as ObjectSchema
+  return Object.fromEntries(
+    Object.entries(properties).map(([name, property]) => [
+      headerCase(name),
+      { required: required.includes(name), schema: property },
+    ]),
+  )
+}
+
 function responses(route: Route, components: Components): Record<string, object> {
   const error = jsonSchema(ErrorOut, 'output', components)
+  const headers = answerHeaders(route.answerHeaders, components)
+  const errorHeaders = answerHeaders(ErrorHeaders, components)
   const good = Object.entries(route.answers).map(([status, schema]) => [
     status,
     {
       description: route.summary,
+      ...(headers === undefined ? {} : { headers }),
       content:
         schema === null ? { '*/*': {} } : { 'application/json': { schema: jsonSchema(schema, 'output', components) } },
     },
@@ -126,7 +137,7 @@ function responses(route: Route, components: Components): Record<string, object>
     String(status),
     {
       description: codesOf(route, status).join(', '),
-      headers: { 'Kedge-Error': { schema: { type: 'string' } }, 'Kedge-Retriable': { schema: { type: 'string' } } },
+      headers: errorHeaders,
       content: { 'application/json': { schema: error } },
     },
   ])
@@ -136,6 +147,12 @@ function responses(route: Route, components: Components): Record<string, object>
 function codesOf(route: Route, status: number): readonly string[] {
   const codes = [...commonErrors, ...route.errors, ...credentialErrors].filter((code) => statusOfCode[code] === status)
   return codes.length === 0 ? [status === 431 ? 'LIMIT_EXCEEDED' : 'UNKNOWN_ROUTE'] : codes
+}
+
+/** The JSON Schema of an object. */
+interface ObjectSchema {
+  readonly properties?: Readonly<Record<string, object>>
+  readonly required?: readonly string[]
 }
 
 /** Named schemas of the document, filled as operations are made of them. */

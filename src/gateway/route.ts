@@ -64,6 +64,8 @@ export interface RouteDefinition<P, Q, H, B, F> {
   readonly readFast?: (body: Uint8Array, params: P, context: RouteContext) => F | undefined
   /** The schema of each good answer by status; null for one that is not JSON. */
   readonly answers: Readonly<Record<number, z.ZodType | null>>
+  /** Headers of a good answer that are part of the contract. */
+  readonly answerHeaders?: z.ZodType
   /** Codes beside those that any route can answer. */
   readonly errors?: readonly ErrorCode[]
   handle(
@@ -88,6 +90,7 @@ export interface Route {
     readonly body: z.ZodType | undefined
   }
   readonly answers: Readonly<Record<number, z.ZodType | null>>
+  readonly answerHeaders: z.ZodType | undefined
   readonly errors: readonly ErrorCode[]
   /** Checks the request and serves it. `params` are the path's, decoded. */
   serve(params: Readonly<Record<string, string>>, context: RouteContext): Promise<GatewayResponse>
@@ -114,6 +117,7 @@ export function defineRoute<P = undefined, Q = undefined, H = undefined, B = und
       body: definition.body,
     },
     answers: definition.answers,
+    answerHeaders: definition.answerHeaders,
     errors,
     async serve(rawParams, context) {
       const { request } = context

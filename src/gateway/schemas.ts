@@ -365,6 +365,26 @@ export const ConsumeHeaders: z.ZodType<ConsumeHeaders> = z.object({
   'kedge-generation': digits.optional(),
 })
 
+/** Headers of a consume's answer: what the instance holds; or, where its join still waits for others, when to come again. */
+export const ConsumeAnswerHeaders: z.ZodType = z.object({
+  'kedge-generation': z.string().regex(/^\d+$/).optional(),
+  'kedge-assignment': z
+    .string()
+    .regex(/^([\w.-]+=[\d,-]+(;[\w.-]+=[\d,-]+)*)?$/)
+    .optional(),
+  'kedge-retry-after-ms': z.string().regex(/^\d+$/).optional(),
+  'retry-after': z.string().regex(/^\d+$/).optional(),
+})
+
+/** Headers of every error. */
+export const ErrorHeaders: z.ZodType = z.object({
+  'kedge-error': z.string(),
+  'kedge-retriable': z.enum(['true', 'false']),
+  'kedge-limit': z.string().optional(),
+  'kedge-retry-after-ms': z.string().regex(/^\d+$/).optional(),
+  'retry-after': z.string().regex(/^\d+$/).optional(),
+})
+
 /** Headers of a commit. */
 export interface CommitHeaders {
   readonly 'kedge-run'?: string | undefined

@@ -210,6 +210,12 @@ describe('rest › answers that are not the protocol', () => {
   test.each<[what: string, headers: Record<string, string>, body: unknown]>([
     ['no generation', { 'Kedge-Assignment': '' }, []],
     ['no assignment', { 'Kedge-Generation': '1' }, []],
+    [
+      'a wait instead, with records',
+      { 'Kedge-Retry-After-Ms': '5' },
+      [{ ...place, key: null, value: null, headers: [] }],
+    ],
+    ['a wait of somebody in front', { 'Retry-After': '5' }, []],
     ['an assignment that goes back', { 'Kedge-Generation': '1', 'Kedge-Assignment': 't=5-2' }, []],
     ['an assignment without end', { 'Kedge-Generation': '1', 'Kedge-Assignment': 't=0-999999999' }, []],
     ['a value that is not base64', MEMBER, [{ ...place, key: null, value: 'not base64!', headers: [] }]],

@@ -70,6 +70,18 @@ describeEveryPath('consume', (harness) => {
     expect(Number(answer.headers['kedge-generation'])).toBeGreaterThanOrEqual(0)
   })
 
+  test('says when to come again, and nothing of the group, while the join waits for others', async () => {
+    const { broker } = harness()
+    broker.poll = async () => ({ records: [], generationId: 7, assignment: [], retryAfterMs: 1_250.5 })
+
+    const answer = await harness().call('POST /consume/g/i', { topic: 'blue', timeout: 0 })
+
+    expect([answer.status, answer.json]).toEqual([200, []])
+    expect(answer.headers).toMatchObject({ 'kedge-retry-after-ms': '1251', 'retry-after': '2' })
+    expect(answer.headers).not.toHaveProperty('kedge-generation')
+    expect(answer.headers).not.toHaveProperty('kedge-assignment')
+  })
+
   test('bounds an answer by maxRecords', async () => {
     await produce(harness(), 'blue', 'a', 'b', 'c')
 

@@ -22,7 +22,18 @@ interface Operation {
   readonly operationId: string
   readonly parameters: readonly Parameter[]
   readonly requestBody?: { readonly required?: boolean; readonly content: Record<string, { schema?: JsonSchema }> }
-  readonly responses: Readonly<Record<string, { readonly content: Record<string, { schema?: JsonSchema }> }>>
+  readonly responses: Readonly<Record<string, DeclaredAnswer>>
+}
+
+interface DeclaredAnswer {
+  readonly content: Readonly<Record<string, { schema?: JsonSchema }>>
+  readonly headers?: Readonly<Record<string, { readonly required: boolean; readonly schema: JsonSchema }>>
+}
+
+/** What an answer's body and headers must be. */
+interface Declared {
+  readonly body: ValidateFunction | undefined
+  readonly headers: ReadonlyMap<string, { readonly required: boolean; readonly validate: ValidateFunction }>
 }
 
 interface Document {
@@ -243,21 +254,36 @@ function send(harness: Harness, method: string, path: string, operation: Operati
 
 // --- judging answers ----------------------------------------------------------------------------------------------------
 
-function validatorsOf(operation: Operation): ReadonlyMap<number, ValidateFunction | undefined> {
+function validatorsOf(operation: Operation): ReadonlyMap<number, Declared> {
   return new Map(
-    Object.entries(operation.responses).map(([status, { content }]) => {
+    Object.entries(operation.responses).map(([status, { content, headers = {} }]) => {
       const schema = content['application/json']?.schema
-      return [Number(status), schema && ajv.compile(schema)]
+      const ofHeaders = Object.entries(headers).map(
+        ([name, { required, schema }]) => [name.toLowerCase(), { required, validate: ajv.compile(schema) }] as const,
+      )
+      return [Number(status), { body: schema && ajv.compile(schema), headers: new Map(ofHeaders) }]
     }),
   )
 }
 
-function expectDeclared(answer: HttpAnswer, validators: ReadonlyMap<number, ValidateFunction | undefined>): void {
+function expectDeclared(answer: HttpAnswer, validators: ReadonlyMap<number, Declared>): void {
   expect([...validators.keys()]).toContain(answer.status)
-  const validate = validators.get(answer.status)
+  const declared = validators.get(answer.status)
+  expectDeclaredHeaders(answer, declared?.headers ?? new Map())
+  const validate = declared?.body
   const isFit = validate === undefined || validate(answer.json)
   expect(isFit, `${answer.text.slice(0, 500)}\n${JSON.stringify(validate?.errors)}`).toBe(true)
   expect(answer.status < 400 || answer.headers['kedge-error'] !== undefined).toBe(true)
+}
+
+/** Every header of ours is declared and as declared, and what is required is there. */
+function expectDeclaredHeaders({ headers }: HttpAnswer, declared: Declared['headers']): void {
+  const ours = Object.keys(headers).filter((name) => name.startsWith('kedge-') || name === 'retry-after')
+  expect([...declared.keys()]).toEqual(expect.arrayContaining(ours))
+  for (const [name, { required, validate }] of declared) {
+    const value = headers[name]
+    expect(value === undefined ? !required : validate(value), `${name}: ${String(value)}`).toBe(true)
+  }
 }
 
 function expectError(answer: HttpAnswer): void {

@@ -55,6 +55,8 @@ export function recordsOf(json: unknown): ConsumerRecord[] {
   }))
 }
 
+const DIGITS = /^\d{1,15}$/
+
 const NO_HEADERS: readonly Header[] = Object.freeze([])
 
 function headersIn(item: Item): readonly Header[] {
@@ -87,16 +89,23 @@ function placeOf(item: Item): { topic: string; partition: number; offset: number
 }
 
 /**
- * What the member holds, from the headers of a consume: `Kedge-Assignment: orders=0-2,5;bills=1`.
+ * The answer of a consume. What the member holds is in its headers: `Kedge-Assignment: orders=0-2,5;bills=1`; one whose
+ * join still waits says when to come again instead.
  * @throws {WireError}
  */
-export function membershipOf(headers: Headers): Omit<PollResult, 'records'> {
+export function pollResultOf(headers: Headers, json: unknown): PollResult {
+  const records = recordsOf(json)
   const generation = headers.get('Kedge-Generation')
   const assignment = headers.get('Kedge-Assignment')
-  if (generation === null || !/^\d{1,15}$/.test(generation) || assignment === null) {
+  const retryAfterMs = headers.get('Kedge-Retry-After-Ms')
+  if (generation === null && records.length === 0 && retryAfterMs !== null && DIGITS.test(retryAfterMs)) {
+    return { records, generationId: 0, assignment: [], retryAfterMs: Number(retryAfterMs) }
+  }
+  if (generation === null || !DIGITS.test(generation) || assignment === null) {
     throw new WireError('it names no generation and assignment')
   }
   return {
+    records,
     generationId: Number(generation),
     assignment: assignment === '' ? [] : assignment.split(';').flatMap(heldOfTopic),
   }

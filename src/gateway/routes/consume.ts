@@ -2,11 +2,12 @@
 import * as z from 'zod'
 import type { PollRequest, PollResult, RunPosition } from '../../broker.ts'
 import type { ErrorCode } from '../../errors.ts'
-import { invalidRequest } from '../errors.ts'
+import { invalidRequest, retryAfterHeaders } from '../errors.ts'
 import { recordsJson } from '../records.ts'
 import type { GatewayResponse } from '../request.ts'
 import { defineRoute, type Route, type RouteContext } from '../route.ts'
 import {
+  ConsumeAnswerHeaders,
   ConsumeHeaders,
   ConsumeIn,
   GroupName,
@@ -41,6 +42,7 @@ export const consume: Route = defineRoute({
   bodyKind: 'json',
   body: ConsumeIn,
   answers: { 200: z.array(Message) },
+  answerHeaders: ConsumeAnswerHeaders,
   errors,
   handle: ({ params, headers, body }, context) => poll(params, headers, body, context),
 })
@@ -55,6 +57,7 @@ export const consumeTopic: Route = defineRoute({
   query: TimeoutQuery,
   headers: ConsumeHeaders,
   answers: { 200: z.array(Message) },
+  answerHeaders: ConsumeAnswerHeaders,
   errors,
   handle: ({ params, query, headers }, context) =>
     poll(params, headers, { topic: params.topic, timeout: query.timeout }, context),
@@ -107,7 +110,9 @@ function runOf(headers: ConsumeHeaders, body: ConsumeBody): RunPosition | undefi
   }
 }
 
-function groupHeaders({ generationId, assignment }: PollResult): Record<string, string> {
+/** What the instance holds; or when to come again, where its join still waits and nobody can say. */
+function groupHeaders({ generationId, assignment, retryAfterMs }: PollResult): Record<string, string> {
+  if (retryAfterMs !== undefined) return retryAfterHeaders(retryAfterMs)
   return { 'Kedge-Generation': String(generationId), 'Kedge-Assignment': assignmentText(assignment) }
 }
 
