@@ -80,6 +80,8 @@ export class Run {
   #active = 0
   /** A bug: thrown to the caller at the end. */
   #crash: { readonly error: unknown } | undefined
+  /** The newest answer said that the join still waits for other members. */
+  #isJoining = false
   /** Records in the newest answer that had any. */
   #newestAnswer = 0
   #wakers: (() => void)[] = []
@@ -159,8 +161,10 @@ export class Run {
       // Only now: the poll is on its way while the records of the one before are handled.
       this.#startLanes()
       try {
-        this.#take(await answer, asked, startedAt)
+        const result = await answer
         failures = 0
+        if (result.retryAfterMs === undefined) this.#take(result, asked, startedAt)
+        else if (!(await this.#waitsToJoin(result.retryAfterMs))) break
       } catch (error) {
         failures += 1
         if (!(await this.#survives(error, failures))) break
@@ -191,6 +195,7 @@ export class Run {
     if (this.#ended === 'claim-lost') return
     this.#claim.renewed(startedAt)
     this.#cause = undefined
+    this.#isJoining = false
     this.#tally.polled += answer.records.length
     if (answer.records.length > 0) this.#newestAnswer = answer.records.length
     this.#lanes.take(answer, asked)
@@ -201,7 +206,7 @@ export class Run {
 
   /** Whether the run goes on reading after a failed poll. */
   async #survives(error: unknown, failures: number): Promise<boolean> {
-    const { clock, random, budget } = this.#scope
+    const { random } = this.#scope
     if (this.#ended !== undefined) return false
     if (isClaimLost(error)) {
       if (this.#claim.wasHeld) this.#loseClaim(error)
@@ -214,9 +219,25 @@ export class Run {
       this.#stopTaking('broker-error')
       return false
     }
-    const waitMs = backoffMs(brokerBackoff, failures, random, error.retryAfterMs)
+    return await this.#pause(backoffMs(brokerBackoff, failures, random, error.retryAfterMs))
+  }
+
+  /**
+   * The poll ended before the member has joined. Nobody knows of a partition that moved, so all lanes go on; that there
+   * are no records does not mean that there are none; and whether the claim was taken is not known either.
+   */
+  async #waitsToJoin(retryAfterMs: number): Promise<boolean> {
+    this.#cause = undefined
+    if (!this.#isJoining) this.#tally.log({ level: 'info', event: 'joining', message: 'the group is rebalancing' })
+    this.#isJoining = true
+    return await this.#pause(Math.max(retryAfterMs, brokerBackoff.initialMs))
+  }
+
+  /** Waits before the next poll. False where the run polls no more. */
+  async #pause(waitMs: number): Promise<boolean> {
+    const { clock, budget } = this.#scope
     if (clock.monotonic() + waitMs >= budget.takeUntil) {
-      // There is no time for another try, but what was read before is still worth handling.
+      // There is no time for another poll, but what was read before is still worth handling.
       this.#stopReading('deadline')
       return false
     }
