@@ -206,6 +206,7 @@ export type OffsetSpec = 'earliest' | 'latest' | TimestampMs
 
 /** A log with topics and consumer groups. */
 export interface Broker extends AsyncDisposable {
+  /** What it can do as far as it is known: a driver behind a gateway learns of what is missing when it is refused. */
   readonly features: BrokerFeatures
 
   /**

@@ -9,7 +9,7 @@ import type { Broker, Call, ProduceResult } from './broker.ts'
 import { sleep, systemClock } from './clock.ts'
 import type { Clock } from './clock.ts'
 import { abortError, BrokerError, KedgeError, RecordError } from './errors.ts'
-import type { RecordIssue } from './errors.ts'
+import type { ErrorCode, RecordIssue } from './errors.ts'
 import { headersOf } from './headers.ts'
 import type { HeadersInput } from './headers.ts'
 import { randomId, systemRandom } from './random.ts'
@@ -53,7 +53,8 @@ export interface RecordInput<V> extends RecordOptions {
 export interface ProduceCall {
   /**
    * Names this produce, so that the caller too may repeat it for 24 hours without writing twice; null: none, not even a
-   * made-up one. @default made up where the broker honours keys
+   * made-up one. A broker that knows no keys refuses one that is given here with UNSUPPORTED. @default made up where the
+   * broker honours keys
    */
   readonly idempotencyKey?: string | null
   /** Aborted: the produce is given up; whether it was written is then unknown. */
@@ -236,7 +237,7 @@ async function send(
 ): Promise<ProduceResult[]> {
   if (records.length === 0) return []
   const { broker, clock } = settings
-  const key = idempotencyKeyOf(settings, options)
+  let key = idempotencyKeyOf(settings, options)
   const endsAt = clock.monotonic() + (options.timeoutMs ?? settings.timeoutMs)
   for (let tries = 1; ; tries++) {
     if (options.signal?.aborted === true) throw abortError(options.signal)
@@ -245,6 +246,11 @@ async function send(
       const timeoutMs = Math.min(settings.attemptTimeoutMs, endsAt - clock.monotonic())
       return await broker.produce(records, produceOptions, callOf(timeoutMs, options.signal))
     } catch (error) {
+      if (isOwnKeyRefused(error, key, options)) {
+        // A gateway cannot say beforehand what the broker behind it can do. It wrote nothing, and the next produce knows.
+        key = undefined
+        continue
+      }
       if (!mayRepeat(error, key)) throw error
       const waitMs = backoffMs(settings.backoff, tries, settings.random, error.retryAfterMs)
       if (clock.monotonic() + waitMs >= endsAt) throw error
@@ -257,6 +263,15 @@ function idempotencyKeyOf(settings: Settings, options: ProduceCall): string | un
   if (options.idempotencyKey === null) return undefined
   if (options.idempotencyKey !== undefined) return options.idempotencyKey
   return settings.broker.features.idempotencyKeys ? settings.newKey() : undefined
+}
+
+/** Whether the broker knows no keys after all, and this one was made up here: nobody but us has asked for it. */
+function isOwnKeyRefused(error: unknown, key: string | undefined, { idempotencyKey }: ProduceCall): boolean {
+  return key !== undefined && idempotencyKey === undefined && hasCode(error, 'UNSUPPORTED')
+}
+
+function hasCode(error: unknown, code: ErrorCode): boolean {
+  return error instanceof KedgeError && error.code === code
 }
 
 function mayRepeat(error: unknown, key: string | undefined): error is KedgeError {

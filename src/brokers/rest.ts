@@ -63,7 +63,7 @@ export interface RestBrokerOptions {
   readonly timeoutMs?: number
   /** @default systemClock */
   readonly clock?: Clock
-  /** What the broker behind the gateway cannot do. @default it can do everything */
+  /** What the broker behind the gateway cannot do. @default everything, and no idempotency keys once one was refused */
   readonly features?: Partial<BrokerFeatures>
 }
 
@@ -114,7 +114,7 @@ interface SdkRequest {
 }
 
 class RestBroker implements Broker {
-  readonly features: BrokerFeatures
+  #features: BrokerFeatures
   readonly #transport: Transport
   readonly #sdk: Kafka
   /** The newest produce to each topic: the next waits for it. */
@@ -124,7 +124,7 @@ class RestBroker implements Broker {
     const baseUrl = baseUrlOf(options.url)
     const username = options.username ?? restBrokerDefaults.username
     const password = options.password ?? restBrokerDefaults.password
-    this.features = { ...allFeatures, ...options.features }
+    this.#features = { ...allFeatures, ...options.features }
     this.#transport = new Transport({
       baseUrl,
       headers: username === '' ? {} : { Authorization: `Basic ${base64Of(bytesOf(`${username}:${password}`))}` },
@@ -135,6 +135,10 @@ class RestBroker implements Broker {
     })
     // Its own client is never used; should it be after a change of the SDK, it has nowhere to go.
     this.#sdk = new Kafka({ url: 'http://kedge.invalid', username: '', password: '' })
+  }
+
+  get features(): BrokerFeatures {
+    return this.#features
   }
 
   async produce(...[records, options = {}, call = {}]: Parameters<Broker['produce']>): ReturnType<Broker['produce']> {
@@ -158,9 +162,18 @@ class RestBroker implements Broker {
       call,
       (kafka) => kafka.producer().produceMany(wire as SdkRecord[]),
       ({ json }) => resultsOf(json, records.length),
-    )
+    ).catch((error: unknown) => {
+      if (options.idempotencyKey !== undefined) this.#learnFrom(error)
+      throw error
+    })
     this.#queue(topics, producing)
     return producing
+  }
+
+  /** From now on nobody need make up a key for this broker, only to have it refused. */
+  #learnFrom(error: unknown): void {
+    if (!(error instanceof BrokerError) || error.code !== 'UNSUPPORTED') return
+    this.#features = { ...this.#features, idempotencyKeys: false }
   }
 
   /** Makes the next produces to these topics wait for this one, whatever becomes of it. */

@@ -8,6 +8,7 @@
 import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { BrokerError, DeadLetterError } from '../errors.ts'
+import type { ProducerRecord } from '../record.ts'
 import { checkCall, listLimit, matches, unsupported } from './call.ts'
 import { digestOf } from './digest.ts'
 import { headersOfLetter } from './topic-headers.ts'
@@ -34,13 +35,19 @@ const topicDeadLettersDefaults = { maxScanRecords: 100_000 } as const
 /** What the headers of a letter add at most to its record: names, coordinates and a cause of 4 KiB, twice, once escaped. */
 const MAX_LETTER_OVERHEAD_BYTES = 65_536
 
+const features: Omit<DeadLetterFeatures, 'deduplicates'> = Object.freeze({
+  list: true,
+  get: true,
+  delete: false,
+  maxLetterBytes: null,
+})
+
 /** Opens a store over a broker. */
 export function topicDeadLetters(options: TopicDeadLettersOptions): DeadLetterStore {
   return new TopicDeadLetters(options)
 }
 
 class TopicDeadLetters implements DeadLetterStore {
-  readonly features: DeadLetterFeatures
   readonly #broker: Broker
   readonly #fixedTopic: string | undefined
   readonly #createTopics: boolean
@@ -52,13 +59,10 @@ class TopicDeadLetters implements DeadLetterStore {
     this.#fixedTopic = topic
     this.#createTopics = createTopics ?? broker.features.topicAdmin
     this.#maxScanRecords = maxScanRecords ?? topicDeadLettersDefaults.maxScanRecords
-    this.features = Object.freeze({
-      deduplicates: broker.features.idempotencyKeys,
-      list: true,
-      get: true,
-      delete: false,
-      maxLetterBytes: null,
-    })
+  }
+
+  get features(): DeadLetterFeatures {
+    return { ...features, deduplicates: this.#broker.features.idempotencyKeys }
   }
 
   async put(letter: DeadLetter, call?: Call): Promise<void> {
@@ -125,16 +129,27 @@ class TopicDeadLetters implements DeadLetterStore {
   async #produce(topic: string, letter: DeadLetter, call: Call | undefined): Promise<void> {
     const { key, value } = letter.record
     const records = [{ topic, key, value, headers: headersOfLetter(letter) }]
-    const options = this.features.deduplicates
-      ? { idempotencyKey: `kedge-dead-letter-${await digestOf(`${topic}\n${letter.id}`)}` }
-      : {}
+    const idempotencyKey = `kedge-dead-letter-${await digestOf(`${topic}\n${letter.id}`)}`
     try {
-      await this.#broker.produce(records, options, call)
+      await this.#append(records, idempotencyKey, call)
     } catch (error) {
       if (!this.#createTopics || !hasCode(error, 'UNKNOWN_TOPIC_OR_PARTITION')) throw error
       await this.#create(topic, letter.record.topic, call)
-      await this.#broker.produce(records, options, call)
+      await this.#append(records, idempotencyKey, call)
     }
+  }
+
+  /** Under a key where the broker knows keys, which a broker behind a gateway may turn out not to. */
+  async #append(records: readonly ProducerRecord[], idempotencyKey: string, call: Call | undefined): Promise<void> {
+    if (this.features.deduplicates) {
+      try {
+        await this.#broker.produce(records, { idempotencyKey }, call)
+        return
+      } catch (error) {
+        if (!hasCode(error, 'UNSUPPORTED')) throw error
+      }
+    }
+    await this.#broker.produce(records, {}, call)
   }
 
   async #create(topic: string, sourceTopic: string, call: Call | undefined): Promise<void> {

@@ -5,10 +5,12 @@ import type { Broker } from '../../src/broker.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
 import { restBroker } from '../../src/brokers/rest.ts'
 import { readConfig } from '../../src/config.ts'
+import { BrokerError } from '../../src/errors.ts'
 import { textOf } from '../../src/record.ts'
 import type { Problem } from '../../src/runtimes/problem.ts'
 import { produceApp, type ProduceOptions } from '../../src/runtimes/produce-app.ts'
 import { defineTopic } from '../../src/topic.ts'
+import { withCalls } from '../support/consumer.ts'
 import { startGateway } from '../support/gateway.ts'
 
 const orders = defineTopic('orders', z.object({ id: z.string(), total: z.number() }))
@@ -152,6 +154,28 @@ describe('the shapes of Upstash', () => {
     expect(second).toEqual(first)
     expect(await stored('orders')).toHaveLength(1)
     expect(await problemOf(other)).toMatchObject({ status: 422, code: 'IDEMPOTENCY_KEY_REUSED' })
+  })
+
+  test('a broker without idempotency keys takes records, and refuses a key by name instead of passing it over', async () => {
+    const behind = broker
+    const limited = withCalls(behind, {
+      features: { ...behind.features, idempotencyKeys: false },
+      produce: async (records, options, call) => {
+        if (options?.idempotencyKey === undefined) return await behind.produce(records, options, call)
+        throw new BrokerError('UNSUPPORTED', 'Cannot name a produce: this broker knows no idempotency keys.')
+      },
+    })
+    await using gateway = await startGateway(limited)
+    broker = restBroker({ url: gateway.url })
+    const init = { method: 'POST', body: JSON.stringify({ value: order }) }
+
+    const taken = await call('/produce/orders', init)
+    const refused = await call('/produce/orders', { ...init, headers: { 'Idempotency-Key': 'once' } })
+
+    expect(taken.status).toBe(200)
+    expect(await problemOf(refused)).toMatchObject({ status: 501, code: 'UNSUPPORTED', retriable: false })
+    expect(await stored('orders')).toHaveLength(1)
+    await behind.close()
   })
 })
 
