@@ -8,7 +8,7 @@ import type { App } from '../src/app.ts'
 import type { Broker } from '../src/broker.ts'
 import { type ConfigByPart, readConfig } from '../src/config.ts'
 import { ConfigError, KedgeError } from '../src/errors.ts'
-import { openGateway } from '../src/runtimes/gateway-process.ts'
+import { openGateway, whereRecordsAre } from '../src/runtimes/gateway-process.ts'
 import { isPortFree, type LocalWorker, openLocalWorker } from './local-worker.ts'
 import { stopSignal } from './stop-signal.ts'
 
@@ -155,7 +155,7 @@ Kedge runs. Ctrl-C ends it.
 
   gateway  ${gatewayUrl}  (its API: ${gatewayUrl}/docs)
   worker   ${workerUrl}  (edit functions/app.ts: it reloads)
-  data     ${config.broker === 'memory' ? 'in memory, gone at the end' : config.dataDir}
+  records  ${whereRecordsAre(config.broker)}
 
 Produce a record, from another terminal; it is handled within a second:
   curl ${workerUrl}/produce/orders${signIn('KEDGE_PRODUCE')} -d '{"value":{"id":"a1","total":9.5}}'

@@ -9,6 +9,7 @@
 import * as z from 'zod'
 import { ConfigError } from './errors.ts'
 import type { NewTopic } from './broker.ts'
+import { bootstrapServersOf, KAFKA_SCHEME } from './runtimes/kafka-address.ts'
 
 /** A process that reads settings. A name is documented with the first process that needs it. */
 export type ConfigPart = 'gateway' | 'functions' | 'start'
@@ -41,23 +42,62 @@ export interface Credentials {
   readonly password: Secret
 }
 
+/** The embedded log, in its folder. */
+export interface LogConfig {
+  readonly kind: 'log'
+  readonly dir: string
+}
+
+/** The log in memory. */
+export interface MemoryConfig {
+  readonly kind: 'memory'
+}
+
+/** A broker behind a gateway. */
+export interface RestConfig {
+  readonly kind: 'rest'
+  /** Base URL of the gateway, without a trailing slash. */
+  readonly url: string
+  readonly credentials: Credentials | undefined
+}
+
+/** A Kafka cluster. What is undefined is the driver's default. */
+export interface KafkaConfig {
+  readonly kind: 'kafka'
+  /** `host:port` of each broker named; an IPv6 address is in brackets. */
+  readonly bootstrapServers: readonly string[]
+  readonly sasl: ({ readonly mechanism: SaslMechanism } & Credentials) | undefined
+  readonly tls: KafkaTlsFiles | undefined
+  readonly compression: Compression
+  readonly replicationFactor: number | undefined
+}
+
+/** Names of PEM files. Undefined: the platform's certificate authorities; no certificate of our own. */
+export interface KafkaTlsFiles {
+  readonly ca: string | undefined
+  readonly cert: string | undefined
+  readonly key: string | undefined
+}
+
+/** How Kafka is told who calls. */
+export type SaslMechanism = 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
+/** How batches for Kafka are compressed. */
+export type Compression = (typeof compressions)[number]
+
 /** What the gateway's process needs. */
 export interface GatewayConfig {
   readonly host: string
   readonly port: number
-  readonly broker: 'log' | 'memory'
-  readonly dataDir: string
+  readonly broker: LogConfig | MemoryConfig | KafkaConfig
   readonly topics: readonly NewTopic[]
   readonly credentials: Credentials | undefined
   readonly credentialsFile: string | undefined
   readonly corsOrigins: readonly string[]
 }
 
-/** What a function needs to reach the gateway, to answer produce calls, and to run. */
+/** What a function needs to reach its broker, to answer produce calls, and to run. */
 export interface FunctionsConfig {
-  /** Base URL of the gateway, without a trailing slash. */
-  readonly gatewayUrl: string
-  readonly gatewayCredentials: Credentials | undefined
+  readonly broker: RestConfig | KafkaConfig
   /** `unset` refuses every call and says which setting to set. */
   readonly produceAuth: 'basic' | 'none' | 'unset'
   readonly produceCredentials: Credentials | undefined
@@ -100,11 +140,21 @@ interface Setting<Schema extends z.ZodType> extends Omit<SettingDescription, 'na
 }
 
 const MAX_PORT = 65_535
+const MAX_REPLICATION_FACTOR = 32_767
 const MAX_PARTITIONS = 1000
 /** The longest a Lambda function, and a Worker's cron run of an hour's schedule, may take: 15 minutes. */
 const MAX_RUN_MS = 900_000
 
+const compressions = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
+const mechanisms = {
+  plain: 'PLAIN',
+  'scram-sha-256': 'SCRAM-SHA-256',
+  'scram-sha-512': 'SCRAM-SHA-512',
+} as const satisfies Record<string, SaslMechanism>
+const mechanismNames = ['plain', 'scram-sha-256', 'scram-sha-512'] as const satisfies (keyof typeof mechanisms)[]
+
 const text = z.string()
+const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).transform((value) => value === 'true')
 const port = wholeNumber(0, MAX_PORT)
 const names = z.string().transform((list) => splitList(list))
 const secret = z.string().transform((value) => new Secret(value))
@@ -112,6 +162,12 @@ const httpUrl = z
   .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
   .refine((url) => !/^https?:\/\/[^/]*@/.test(url), 'must not hold credentials: they have settings of their own')
   .transform((url) => url.replace(/\/+$/, ''))
+const brokerName = z.string().transform((value, context): 'log' | 'memory' | readonly string[] => {
+  if (value === 'log' || value === 'memory') return value
+  const { servers, problem } = bootstrapServersOf(value)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+  return servers
+})
 const topics = z.string().transform((list, context) => splitList(list).map((entry) => topicOf(entry, context)))
 
 const settings = {
@@ -128,18 +184,85 @@ const settings = {
     default: '8790',
     description: 'The port the gateway listens on.',
   }),
-  KEDGE_BROKER: setting(z.enum(['log', 'memory'], { error: brokerError }).default('log'), {
+  KEDGE_BROKER: setting(brokerName.default('log'), {
     part: 'gateway',
-    legal: '`log` or `memory`',
+    legal:
+      '`log`, `memory` or `kafka://host:port,host:port`; an IPv6 address in brackets, the port 9092 where none is given',
     default: 'log',
     description:
-      'What the gateway serves: the embedded log on disk, which survives restarts, or one in memory, which does not.',
+      'What the gateway serves: the embedded log on disk, which survives restarts, one in memory, which does not, or a Kafka cluster by one or more of its brokers. Functions on Lambda and Node that are given a cluster use it without a gateway.',
   }),
   KEDGE_DATA: setting(text.default('.kedge'), {
     part: 'gateway',
     legal: 'a path',
     default: '.kedge',
     description: 'The folder of the embedded log, made where it is missing. One process at a time may open it.',
+  }),
+  KEDGE_KAFKA_SASL_MECHANISM: setting(
+    z
+      .enum(mechanismNames, { error: `must be one of ${mechanismNames.join(', ')}` })
+      .transform((name) => mechanisms[name])
+      .optional(),
+    {
+      part: 'gateway',
+      legal: mechanismNames.map((name) => `\`${name}\``).join(', '),
+      default: 'none: Kafka is not told',
+      description: 'How Kafka is told who calls. Needs KEDGE_KAFKA_USERNAME and KEDGE_KAFKA_PASSWORD.',
+    },
+  ),
+  KEDGE_KAFKA_USERNAME: setting(text.optional(), {
+    part: 'gateway',
+    legal: 'any text',
+    default: 'none',
+    description: 'User name for Kafka.',
+  }),
+  KEDGE_KAFKA_PASSWORD: setting(secret.optional(), {
+    part: 'gateway',
+    legal: 'any text',
+    default: 'none',
+    description: 'Its password. With `plain` and without TLS it crosses the network as it is.',
+    isSecret: true,
+  }),
+  KEDGE_KAFKA_TLS: setting(flag.optional(), {
+    part: 'gateway',
+    legal: '`true` or `false`',
+    default: 'false',
+    description: 'Whether the connections to Kafka are encrypted.',
+  }),
+  KEDGE_KAFKA_CA: setting(text.optional(), {
+    part: 'gateway',
+    legal: 'a path',
+    default: "the platform's certificate authorities",
+    description:
+      'A PEM file with the certificate authorities that may vouch for the brokers. Needs KEDGE_KAFKA_TLS=true.',
+  }),
+  KEDGE_KAFKA_CERT: setting(text.optional(), {
+    part: 'gateway',
+    legal: 'a path',
+    default: 'no certificate is shown',
+    description:
+      'A PEM file with the certificate that Kafka is shown (mutual TLS). Needs KEDGE_KAFKA_KEY and KEDGE_KAFKA_TLS=true.',
+  }),
+  KEDGE_KAFKA_KEY: setting(text.optional(), {
+    part: 'gateway',
+    legal: 'a path',
+    default: 'none',
+    description: 'A PEM file with its private key.',
+  }),
+  KEDGE_KAFKA_COMPRESSION: setting(
+    z.enum(compressions, { error: `must be one of ${compressions.join(', ')}` }).optional(),
+    {
+      part: 'gateway',
+      legal: compressions.map((name) => `\`${name}\``).join(', '),
+      default: 'none',
+      description: 'How batches are compressed that are produced to Kafka.',
+    },
+  ),
+  KEDGE_KAFKA_REPLICATION_FACTOR: setting(wholeNumber(1, MAX_REPLICATION_FACTOR).optional(), {
+    part: 'gateway',
+    legal: `1 to ${MAX_REPLICATION_FACTOR}`,
+    default: "the cluster's `default.replication.factor`",
+    description: 'Copies of each topic that is created through Kedge.',
   }),
   KEDGE_TOPICS: setting(topics.default([]), {
     part: 'gateway',
@@ -175,7 +298,7 @@ const settings = {
   UPSTASH_KAFKA_REST_URL: setting(httpUrl.optional(), {
     part: 'functions',
     legal: 'an http or https URL',
-    default: 'required',
+    default: 'required, unless KEDGE_BROKER names a Kafka cluster',
     description: 'Where the gateway is. The name is the one that callers of Upstash Kafka have already.',
   }),
   UPSTASH_KAFKA_REST_USERNAME: setting(text.optional(), {
@@ -268,29 +391,30 @@ export const settingDescriptions: readonly SettingDescription[] = Object.entries
   }),
 )
 
-const environmentSchema = z
-  .strictObject({
-    ...shapeOf(settings),
-  })
-  .superRefine((env, context) => {
-    together(context, 'KEDGE_USERNAME', env.KEDGE_USERNAME, 'KEDGE_PASSWORD', env.KEDGE_PASSWORD)
-    together(
-      context,
-      'UPSTASH_KAFKA_REST_USERNAME',
-      env.UPSTASH_KAFKA_REST_USERNAME,
-      'UPSTASH_KAFKA_REST_PASSWORD',
-      env.UPSTASH_KAFKA_REST_PASSWORD,
-    )
-    together(
-      context,
-      'KEDGE_PRODUCE_USERNAME',
-      env.KEDGE_PRODUCE_USERNAME,
-      'KEDGE_PRODUCE_PASSWORD',
-      env.KEDGE_PRODUCE_PASSWORD,
-    )
-  })
+const shape = shapeOf(settings)
+type Environment = z.output<z.ZodObject<typeof shape>>
 
-type Environment = z.output<typeof environmentSchema>
+const environmentSchema = z.strictObject(shape).superRefine((env, context) => {
+  checkKafka(env, context)
+  together(context, 'KEDGE_USERNAME', env.KEDGE_USERNAME, 'KEDGE_PASSWORD', env.KEDGE_PASSWORD)
+  together(
+    context,
+    'UPSTASH_KAFKA_REST_USERNAME',
+    env.UPSTASH_KAFKA_REST_USERNAME,
+    'UPSTASH_KAFKA_REST_PASSWORD',
+    env.UPSTASH_KAFKA_REST_PASSWORD,
+  )
+  together(
+    context,
+    'KEDGE_PRODUCE_USERNAME',
+    env.KEDGE_PRODUCE_USERNAME,
+    'KEDGE_PRODUCE_PASSWORD',
+    env.KEDGE_PRODUCE_PASSWORD,
+  )
+})
+
+type KafkaSetting = Extract<SettingName, `KEDGE_KAFKA_${string}`>
+const kafkaSettings = Object.keys(settings).filter((name): name is KafkaSetting => name.startsWith('KEDGE_KAFKA_'))
 
 /**
  * Reads the settings of one part from an environment: `process.env`, or the bindings of a Worker (whose other bindings
@@ -304,14 +428,22 @@ export function readConfig<Part extends ConfigPart>(
   const given = ownSettings(env)
   const parsed = environmentSchema.safeParse(given)
   const problems = parsed.success ? [] : parsed.error.issues.flatMap((issue) => problemsOf(issue, given))
-  if (part === 'functions' && given['UPSTASH_KAFKA_REST_URL'] === undefined) {
-    problems.push('UPSTASH_KAFKA_REST_URL is not set: give the address of the gateway')
-  }
+  if (part === 'functions') problems.push(...brokerProblems(given))
   if (!parsed.success || problems.length > 0) {
     const count = problems.length === 1 ? 'a setting is wrong' : `${problems.length} settings are wrong`
     throw new ConfigError(`Cannot start: ${count}:\n${problems.map((problem) => `  ${problem}`).join('\n')}`)
   }
   return builders[part](parsed.data)
+}
+
+/** A function has one broker: a gateway's, or a cluster. */
+function brokerProblems(given: Readonly<Record<string, string>>): string[] {
+  const hasGateway = given['UPSTASH_KAFKA_REST_URL'] !== undefined
+  const hasCluster = given['KEDGE_BROKER']?.startsWith(KAFKA_SCHEME) === true
+  if (hasGateway !== hasCluster) return []
+  return hasGateway
+    ? ['UPSTASH_KAFKA_REST_URL: is set, and KEDGE_BROKER names a Kafka cluster: set the one that is to be used']
+    : ['UPSTASH_KAFKA_REST_URL is not set: give the address of the gateway']
 }
 
 const builders: { [Part in ConfigPart]: (env: Environment) => ConfigByPart[Part] } = {
@@ -324,8 +456,7 @@ function gatewayConfig(env: Environment): GatewayConfig {
   return {
     host: env.KEDGE_GATEWAY_HOST,
     port: env.KEDGE_GATEWAY_PORT,
-    broker: env.KEDGE_BROKER,
-    dataDir: env.KEDGE_DATA,
+    broker: gatewayBrokerOf(env),
     topics: env.KEDGE_TOPICS,
     credentials: credentialsOf(env.KEDGE_USERNAME, env.KEDGE_PASSWORD),
     credentialsFile: env.KEDGE_CREDENTIALS,
@@ -333,12 +464,41 @@ function gatewayConfig(env: Environment): GatewayConfig {
   }
 }
 
+function gatewayBrokerOf(env: Environment): GatewayConfig['broker'] {
+  if (env.KEDGE_BROKER === 'memory') return { kind: 'memory' }
+  return env.KEDGE_BROKER === 'log' ? { kind: 'log', dir: env.KEDGE_DATA } : kafkaConfig(env, env.KEDGE_BROKER)
+}
+
+function functionsBrokerOf(env: Environment): FunctionsConfig['broker'] {
+  if (typeof env.KEDGE_BROKER !== 'string') return kafkaConfig(env, env.KEDGE_BROKER)
+  return {
+    kind: 'rest',
+    url: env.UPSTASH_KAFKA_REST_URL ?? '',
+    credentials: credentialsOf(env.UPSTASH_KAFKA_REST_USERNAME, env.UPSTASH_KAFKA_REST_PASSWORD),
+  }
+}
+
+function kafkaConfig(env: Environment, bootstrapServers: readonly string[]): KafkaConfig {
+  const mechanism = env.KEDGE_KAFKA_SASL_MECHANISM
+  const credentials = credentialsOf(env.KEDGE_KAFKA_USERNAME, env.KEDGE_KAFKA_PASSWORD)
+  return {
+    kind: 'kafka',
+    bootstrapServers,
+    sasl: mechanism === undefined || credentials === undefined ? undefined : { mechanism, ...credentials },
+    tls:
+      env.KEDGE_KAFKA_TLS === true
+        ? { ca: env.KEDGE_KAFKA_CA, cert: env.KEDGE_KAFKA_CERT, key: env.KEDGE_KAFKA_KEY }
+        : undefined,
+    compression: env.KEDGE_KAFKA_COMPRESSION ?? 'none',
+    replicationFactor: env.KEDGE_KAFKA_REPLICATION_FACTOR,
+  }
+}
+
 function functionsConfig(env: Environment): FunctionsConfig {
   const produceCredentials = credentialsOf(env.KEDGE_PRODUCE_USERNAME, env.KEDGE_PRODUCE_PASSWORD)
   const isOpen = env.KEDGE_PRODUCE_AUTH === 'none'
   return {
-    gatewayUrl: env.UPSTASH_KAFKA_REST_URL ?? '',
-    gatewayCredentials: credentialsOf(env.UPSTASH_KAFKA_REST_USERNAME, env.UPSTASH_KAFKA_REST_PASSWORD),
+    broker: functionsBrokerOf(env),
     produceAuth: isOpen ? 'none' : produceCredentials === undefined ? 'unset' : 'basic',
     produceCredentials,
     produceRawTopics: env.KEDGE_PRODUCE_RAW_TOPICS,
@@ -368,19 +528,41 @@ function problemsOf(issue: z.core.$ZodIssue, given: Readonly<Record<string, stri
   const name = String(issue.path[0])
   const value = given[name]
   const isSecret = Object.hasOwn(settings, name) && settings[name as SettingName].isSecret
-  return [`${name}${value === undefined ? '' : `=${isSecret ? '[secret]' : JSON.stringify(value)}`}: ${issue.message}`]
+  const shown = isSecret ? '[secret]' : JSON.stringify(withoutUserInfo(value ?? ''))
+  return [`${name}${value === undefined ? '' : `=${shown}`}: ${issue.message}`]
 }
 
-function brokerError({ input }: { readonly input?: unknown }): string {
-  return String(input).startsWith('kafka:')
-    ? 'this build has no Kafka driver: must be log or memory'
-    : 'must be log or memory'
+/** An address without the credentials that somebody may have put into it. */
+function withoutUserInfo(value: string): string {
+  return value.replace(/\/\/.*@/s, '//[secret]@')
+}
+
+/** Settings of Kafka are of use with Kafka only, and some only together. */
+function checkKafka(env: Environment, context: z.RefinementCtx): void {
+  const refuse = (path: KafkaSetting, message: string): void => {
+    context.addIssue({ code: 'custom', path: [path], message })
+  }
+  const given = kafkaSettings.filter((name) => env[name] !== undefined)
+  if (typeof env.KEDGE_BROKER === 'string') {
+    for (const name of given) refuse(name, 'is set, but KEDGE_BROKER names no Kafka cluster: set both or neither')
+    return
+  }
+  const who = ['KEDGE_KAFKA_SASL_MECHANISM', 'KEDGE_KAFKA_USERNAME', 'KEDGE_KAFKA_PASSWORD'] as const
+  const [one] = who.filter((name) => given.includes(name))
+  for (const name of one === undefined ? [] : who) {
+    if (!given.includes(name)) refuse(name, `is not set, but ${one} is: set all of ${who.join(', ')} or none`)
+  }
+  together(context, 'KEDGE_KAFKA_CERT', env.KEDGE_KAFKA_CERT, 'KEDGE_KAFKA_KEY', env.KEDGE_KAFKA_KEY)
+  if (env.KEDGE_KAFKA_TLS === true) return
+  for (const name of ['KEDGE_KAFKA_CA', 'KEDGE_KAFKA_CERT', 'KEDGE_KAFKA_KEY'] as const) {
+    if (given.includes(name)) refuse(name, 'is set, but the connection is not encrypted: set KEDGE_KAFKA_TLS=true')
+  }
 }
 
 /** The nearest name, where one is near enough to be what was meant. */
 function suggestionFor(name: string): string {
   const nearest = Object.keys(settings)
-    .map((candidate) => ({ candidate, distance: editDistance(name, candidate) }))
+    .map((candidate) => ({ candidate, distance: candidate.startsWith(name) ? 0 : editDistance(name, candidate) }))
     .sort((a, b) => a.distance - b.distance)[0]
   return nearest !== undefined && nearest.distance <= 4 ? `; did you mean ${nearest.candidate}?` : ''
 }

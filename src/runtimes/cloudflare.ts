@@ -5,9 +5,10 @@
 import type { App } from '../app.ts'
 import { type FunctionsConfig, readConfig } from '../config.ts'
 import { consoleLog } from './log-line.ts'
+import { openBroker } from './open-broker.ts'
 import { problemResponse } from './problem.ts'
 import { produceApp, type ProduceOptions } from './produce-app.ts'
-import { failureText, gatewayBroker, scheduledRun } from './scheduled-run.ts'
+import { failureText, scheduledRun } from './scheduled-run.ts'
 
 /** Variables, secrets and other bindings of the Worker. */
 export type WorkerEnv = Readonly<Record<string, unknown>>
@@ -27,12 +28,12 @@ const DEFAULT_SUBREQUESTS = 50
 export function worker(app: App, options: ProduceOptions = {}): Worker {
   const opened = new WeakMap<WorkerEnv, Opened>()
 
-  function open(env: WorkerEnv): Opened {
+  async function open(env: WorkerEnv): Promise<Opened> {
     let functions = opened.get(env)
     if (functions === undefined) {
       const config = readConfig('functions', env)
       const onFailure = (failure: unknown): void => console.error(failureText(failure))
-      const produce = produceApp(app, gatewayBroker(config), config, { onFailure, ...options })
+      const produce = produceApp(app, await openBroker(config.broker, {}), config, { onFailure, ...options })
       functions = { config, produce: async (request) => await produce.fetch(request) }
       opened.set(env, functions)
     }
@@ -42,7 +43,8 @@ export function worker(app: App, options: ProduceOptions = {}): Worker {
   return {
     async fetch(request, env) {
       try {
-        return await open(env).produce(request)
+        const functions = await open(env)
+        return await functions.produce(request)
       } catch (failure) {
         console.error(failureText(failure))
         return problemResponse(failure)
@@ -50,7 +52,7 @@ export function worker(app: App, options: ProduceOptions = {}): Worker {
     },
     async scheduled(_controller, env) {
       try {
-        const { config } = open(env)
+        const { config } = await open(env)
         await scheduledRun(app, config, {
           runId: crypto.randomUUID(),
           budget: {

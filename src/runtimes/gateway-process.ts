@@ -10,7 +10,12 @@ import { BrokerError, ConfigError, KedgeError } from '../errors.ts'
 import { credentialFor, parseCredentials, type Credential } from '../gateway/credentials.ts'
 import { pathOf } from '../gateway/path.ts'
 import { verbs, type Scope, type Verb } from '../gateway/principal.ts'
+import { brokerDrivers } from './broker-drivers.ts'
 import { refuseExposure, serveGateway, type GatewayServer } from './node-gateway.ts'
+import { openBroker } from './open-broker.ts'
+
+/** How long the cluster may take to answer the gateway's first call. */
+const FIRST_CALL_MS = 15_000
 
 /** A gateway with the broker it serves; `close` ends both. */
 export interface OpenGateway extends AsyncDisposable {
@@ -22,15 +27,17 @@ export interface OpenGateway extends AsyncDisposable {
 /**
  * Opens the broker that the settings name, creates the topics that are missing, and serves it.
  * @throws {ConfigError} INVALID_CONFIG
+ * @throws {BrokerError} what a Kafka cluster refuses, or that it does not answer
  * @throws the listening error (EADDRINUSE, EACCES)
  */
 export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
   const credentials = await credentialsOf(config)
   // Before the log is opened: a refusal should leave no folder behind.
   refuseExposure(config.host, credentials)
-  // With setImmediate the requests of one turn share a batch, as they do in the log.
-  const broker = config.broker === 'memory' ? memoryBroker({ defer: setImmediate }) : logBroker({ dir: config.dataDir })
+  const broker = await openOwnBroker(config.broker)
   try {
+    // Wrong addresses and credentials are better told now than to every caller.
+    if (config.broker.kind === 'kafka') await broker.topics({ timeoutMs: FIRST_CALL_MS })
     await createTopics(broker, config.topics)
     const server = await serveGateway({
       broker,
@@ -46,6 +53,25 @@ export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
     await broker.close()
     throw error
   }
+}
+
+/** Where the records are, to be read after "records". */
+export function whereRecordsAre(broker: GatewayConfig['broker']): string {
+  if (broker.kind === 'memory') return 'in memory: nothing survives a restart'
+  if (broker.kind === 'log') return `in ${broker.dir}`
+  const { bootstrapServers, tls, sasl } = broker
+  const how = [
+    ...(tls === undefined ? [] : ['TLS']),
+    ...(sasl === undefined ? [] : [`${sasl.mechanism} as ${sasl.username}`]),
+  ]
+  return `in Kafka at ${bootstrapServers.join(',')}${how.length === 0 ? '' : ` (${how.join(', ')})`}`
+}
+
+async function openOwnBroker(config: GatewayConfig['broker']): Promise<Broker> {
+  if (config.kind === 'log') return logBroker({ dir: config.dir })
+  // With setImmediate the requests of one turn share a batch, as they do in the log.
+  if (config.kind === 'memory') return memoryBroker({ defer: setImmediate })
+  return await openBroker(config, brokerDrivers)
 }
 
 function opened(broker: Broker, server: GatewayServer): OpenGateway {
@@ -108,8 +134,9 @@ export async function runGateway(
 async function serveUntilSignal(config: GatewayConfig): Promise<void> {
   const signal = firstSignal()
   const gateway = await openGateway(config)
-  const store = config.broker === 'memory' ? 'in memory: nothing survives a restart' : `in ${config.dataDir}`
-  console.log(`Kedge gateway on ${gateway.url}, records ${store}. Contract: ${gateway.url}/docs`)
+  console.log(
+    `Kedge gateway on ${gateway.url}, records ${whereRecordsAre(config.broker)}. Contract: ${gateway.url}/docs`,
+  )
   const name = await signal
   console.log(`${name}: answering what is in flight, then ending.`)
   await gateway.close()
@@ -181,7 +208,7 @@ function helpText(): string {
     'Usage: npm run gateway -- [--help]',
     '       npm run gateway -- --new-credential NAME [--verbs produce,consume,admin] [--topics a,users.*] [--groups g,*]',
     '',
-    'Serves a log over REST until SIGTERM or SIGINT. The second form prints a new credential and its password.',
+    'Serves a log or a Kafka cluster over REST until SIGTERM or SIGINT. The second form prints a new credential and its password.',
     '',
     'Settings, by environment:',
     ...settings,

@@ -7,10 +7,12 @@ import { handle } from 'hono/aws-lambda'
 import type { App } from '../app.ts'
 import { type FunctionsConfig, readConfig } from '../config.ts'
 import type { RunReport } from '../consumer/report.ts'
+import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { consoleLog } from './log-line.ts'
+import { openBroker } from './open-broker.ts'
 import { produceApp, type ProduceOptions } from './produce-app.ts'
-import { failureText, gatewayBroker, scheduledRun } from './scheduled-run.ts'
+import { failureText, scheduledRun } from './scheduled-run.ts'
 
 /** Handles the events of an HTTP API. */
 export type ProduceHandler = (
@@ -31,10 +33,16 @@ const MARGIN_MS = 500
 export function lambdaProduce(app: App, options: ProduceOptions = {}): ProduceHandler {
   const config = readConfig('functions', process.env)
   const onFailure = (failure: unknown): void => console.error(failureText(failure))
-  const serve = handle(produceApp(app, gatewayBroker(config), config, { onFailure, ...options }))
-  return async (event, context) =>
+  // Begun at the cold start, whose time is not billed to a call; a failure is each call's.
+  const opening = openBroker(config.broker, brokerDrivers).then((broker) =>
+    handle(produceApp(app, broker, config, { onFailure, ...options })),
+  )
+  opening.catch(() => undefined)
+  return async (event, context) => {
+    const serve = await opening
     // Hono's types know an older context; the function never reads it.
-    (await serve(postWithBody(event) as never, context as never)) as APIGatewayProxyStructuredResultV2
+    return (await serve(postWithBody(event) as never, context as never)) as APIGatewayProxyStructuredResultV2
+  }
 }
 
 /**
@@ -50,7 +58,8 @@ export function lambdaConsume(app: App): ConsumeHandler {
         runId: `${context.awsRequestId}.${crypto.randomUUID()}`,
         budget: budgetOf(config, context),
         log: consoleLog,
-        drivers: deadLetterDrivers,
+        brokers: brokerDrivers,
+        deadLetters: deadLetterDrivers,
       })
     } catch (failure) {
       console.error(failureText(failure))

@@ -11,6 +11,7 @@ import { readConfig } from '../config.ts'
 import { ConfigError } from '../errors.ts'
 import type { Log } from '../logger.ts'
 import { systemRandom } from '../random.ts'
+import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { consoleLog } from './log-line.ts'
 import { failureText, scheduledRun } from './scheduled-run.ts'
@@ -51,7 +52,8 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
           ...(config.runSubrequests === undefined ? {} : { maxCalls: config.runSubrequests }),
         },
         log,
-        drivers: deadLetterDrivers,
+        brokers: brokerDrivers,
+        deadLetters: deadLetterDrivers,
         signal,
       })
       failures = 0

@@ -1,10 +1,8 @@
 /**
- * One scheduled run, as every platform does it: a broker over the gateway, the dead-letter store that the settings name,
- * one consumer run within what the platform grants.
+ * One scheduled run, as every platform does it: the broker and the dead-letter store that the settings name, one consumer
+ * run within what the platform grants.
  */
 import type { App } from '../app.ts'
-import type { Broker } from '../broker.ts'
-import { restBroker } from '../brokers/rest.ts'
 import type { FunctionsConfig } from '../config.ts'
 import type { BudgetOptions } from '../consumer/budget.ts'
 import type { RunReport } from '../consumer/report.ts'
@@ -12,6 +10,7 @@ import { createConsumer } from '../consumer.ts'
 import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { KedgeError } from '../errors.ts'
 import type { Log } from '../logger.ts'
+import { type BrokerDrivers, openBroker } from './open-broker.ts'
 import { type DeadLetterDrivers, openDeadLetters } from './open-dead-letters.ts'
 
 /** What a platform adds to the settings. */
@@ -19,8 +18,10 @@ export interface ScheduledRun {
   readonly runId: string
   readonly budget: BudgetOptions
   readonly log: Log
+  /** Drivers of brokers beside `rest`, which every platform has. @default none */
+  readonly brokers?: BrokerDrivers
   /** Drivers of dead-letter stores beside `topic`, which every platform has. @default none */
-  readonly drivers?: DeadLetterDrivers
+  readonly deadLetters?: DeadLetterDrivers
   readonly signal?: AbortSignal
 }
 
@@ -35,25 +36,16 @@ class RunFailedError extends Error {
   }
 }
 
-/** A broker that is the gateway the settings name. */
-export function gatewayBroker(config: FunctionsConfig): Broker {
-  const { gatewayUrl, gatewayCredentials: credentials } = config
-  return restBroker({
-    url: gatewayUrl,
-    ...(credentials === undefined ? {} : { username: credentials.username, password: credentials.password.reveal() }),
-  })
-}
-
 /**
  * Runs the app once.
  * @throws {RunFailedError} when the broker was failing to the end or a partition got no further.
- * @throws {ConfigError} for a dead-letter store this platform does not have.
+ * @throws {ConfigError} for a broker or a dead-letter store that this platform does not have.
  */
 export async function scheduledRun(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
-  await using broker = gatewayBroker(config)
+  await using broker = await openBroker(config.broker, run.brokers ?? {})
   await using deadLetters = await openDeadLetters(config.deadLetters, {
     topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
-    ...run.drivers,
+    ...run.deadLetters,
   })
   const consumer = createConsumer(app, {
     broker,

@@ -14,8 +14,7 @@ describe('readConfig', () => {
     expect(config).toMatchObject({
       host: '127.0.0.1',
       port: 8790,
-      broker: 'log',
-      dataDir: '.kedge',
+      broker: { kind: 'log', dir: '.kedge' },
       topics: [],
       credentials: undefined,
       workerPort: 8787,
@@ -32,7 +31,7 @@ describe('readConfig', () => {
   test('passes over what is not its own: other names, bindings that are no text, empty values', () => {
     const env = { PATH: '/bin', KEDGE_BUCKET: { get: () => undefined }, KEDGE_DATA: '', ...gatewayUrl }
 
-    expect(readConfig('gateway', env).dataDir).toBe('.kedge')
+    expect(readConfig('gateway', env).broker).toEqual({ kind: 'log', dir: '.kedge' })
   })
 
   test('reports all problems together and suggests the name that was meant', () => {
@@ -45,7 +44,7 @@ describe('readConfig', () => {
     expect(failure.message).toContain('4 settings are wrong')
     expect(failure.message).toContain('KEDGE_GATEWAY_PORT="abc": must be a whole number from 0 to 65535')
     expect(failure.message).toContain('KEDGE_TOPIC: there is no such setting; did you mean KEDGE_TOPICS?')
-    expect(failure.message).toContain('KEDGE_BROKER="redis": must be log or memory')
+    expect(failure.message).toContain('KEDGE_BROKER="redis": must be log, memory or kafka://host:port')
     expect(failure.message).toContain('KEDGE_TOPICS="a:0": write each topic as name or name:partitions')
   })
 
@@ -69,9 +68,11 @@ describe('readConfig', () => {
     expect(
       failureOf(() => readConfig('functions', { UPSTASH_KAFKA_REST_URL: 'http://u:p@gateway.example' })).message,
     ).toContain('must not hold credentials')
-    expect(readConfig('functions', { UPSTASH_KAFKA_REST_URL: 'https://gateway.example/kafka/' }).gatewayUrl).toBe(
-      'https://gateway.example/kafka',
-    )
+    expect(readConfig('functions', { UPSTASH_KAFKA_REST_URL: 'https://gateway.example/kafka/' }).broker).toEqual({
+      kind: 'rest',
+      url: 'https://gateway.example/kafka',
+      credentials: undefined,
+    })
   })
 
   test.each([
@@ -80,6 +81,127 @@ describe('readConfig', () => {
     [{ KEDGE_PRODUCE_USERNAME: 'shop', KEDGE_PRODUCE_PASSWORD: 'p' }, 'basic'],
   ])('produce authentication of %j is %s', (env, expected) => {
     expect(readConfig('functions', { ...gatewayUrl, ...env }).produceAuth).toBe(expected)
+  })
+})
+
+describe('a Kafka cluster', () => {
+  const cluster = { KEDGE_BROKER: 'kafka://127.0.0.1:9092' }
+  const user = { KEDGE_KAFKA_USERNAME: 'u', KEDGE_KAFKA_PASSWORD: 'hunter2' }
+
+  test.each([
+    ['kafka://localhost:19092', ['localhost:19092']],
+    ['kafka://localhost', ['localhost:9092']],
+    ['kafka://kafka_1.internal:9093/', ['kafka_1.internal:9093']],
+    ['kafka://a:1,b:65535, 10.0.0.1', ['a:1', 'b:65535', '10.0.0.1:9092']],
+    ['kafka://[::1]:9092,[2001:db8::7]', ['[::1]:9092', '[2001:db8::7]:9092']],
+  ])('%s names %j', (address, bootstrapServers) => {
+    expect(readConfig('gateway', { KEDGE_BROKER: address }).broker).toEqual({
+      kind: 'kafka',
+      bootstrapServers,
+      sasl: undefined,
+      tls: undefined,
+      compression: 'none',
+      replicationFactor: undefined,
+    })
+  })
+
+  test.each([
+    ['kafka://', /is no broker/],
+    ['kafka:a:9092', /must be log, memory or kafka/],
+    ['kafka+ssl://a:9092', /must be log, memory or kafka/],
+    ['kafka://a:9092,', /"" is no broker/],
+    ['kafka://a:0', /"a:0" is no broker/],
+    ['kafka://a:65536', /port 1 to 65535/],
+    ['kafka://a:b', /is no broker/],
+    ['kafka://::1', /is no broker/],
+    ['kafka://[::1', /is no broker/],
+    ['kafka://[1::2::3]:9092', /is no broker/],
+    ['kafka://a b:9092', /is no broker/],
+    ['kafka://a/topic', /is no broker/],
+    ['kafka://a:9092?ssl=true', /must end with the brokers/],
+    ['kafka://a:9092#x', /must end with the brokers/],
+  ])('%s is refused', (address, reason) => {
+    expect(failureOf(() => readConfig('gateway', { KEDGE_BROKER: address })).message).toMatch(reason)
+  })
+
+  test.each(['kafka://u:hunter2@a:9092', 'kafka://a:9092,u:hun/ter2@b'])(
+    '%s: credentials are shown to nobody',
+    (address) => {
+      const { message } = failureOf(() => readConfig('gateway', { KEDGE_BROKER: address }))
+
+      expect(message).toContain('KEDGE_BROKER="kafka://[secret]@')
+      expect(message).toContain('KEDGE_KAFKA_PASSWORD')
+      expect(message).not.toMatch(/hun/)
+    },
+  )
+
+  test('is told everything that its settings say', () => {
+    const { broker } = readConfig('gateway', {
+      ...cluster,
+      ...user,
+      KEDGE_KAFKA_SASL_MECHANISM: 'scram-sha-512',
+      KEDGE_KAFKA_TLS: 'true',
+      KEDGE_KAFKA_CA: 'ca.pem',
+      KEDGE_KAFKA_CERT: 'cert.pem',
+      KEDGE_KAFKA_KEY: 'key.pem',
+      KEDGE_KAFKA_COMPRESSION: 'zstd',
+      KEDGE_KAFKA_REPLICATION_FACTOR: '3',
+    })
+
+    expect(broker).toMatchObject({
+      sasl: { mechanism: 'SCRAM-SHA-512', username: 'u' },
+      tls: { ca: 'ca.pem', cert: 'cert.pem', key: 'key.pem' },
+      compression: 'zstd',
+      replicationFactor: 3,
+    })
+    expect(inspect(broker, { depth: 9 }) + JSON.stringify(broker)).not.toContain('hunter2')
+  })
+
+  test.each([
+    ['a user without a mechanism', user, /KEDGE_KAFKA_SASL_MECHANISM: is not set, but KEDGE_KAFKA_USERNAME is/],
+    ['a mechanism without a user', { KEDGE_KAFKA_SASL_MECHANISM: 'plain' }, /KEDGE_KAFKA_PASSWORD: is not set/],
+    [
+      'a mechanism there is not',
+      { ...user, KEDGE_KAFKA_SASL_MECHANISM: 'gssapi' },
+      /plain, scram-sha-256, scram-sha-512/,
+    ],
+    [
+      'a certificate without its key',
+      { KEDGE_KAFKA_TLS: 'true', KEDGE_KAFKA_CERT: 'c' },
+      /KEDGE_KAFKA_KEY: is not set/,
+    ],
+    [
+      'authorities without TLS',
+      { KEDGE_KAFKA_CA: 'c' },
+      /KEDGE_KAFKA_CA="c": is set, but the connection is not encrypted/,
+    ],
+    ['TLS that is neither', { KEDGE_KAFKA_TLS: 'yes' }, /must be true or false/],
+    ['an unknown compression', { KEDGE_KAFKA_COMPRESSION: 'brotli' }, /none, gzip, snappy, lz4, zstd/],
+    ['no copies', { KEDGE_KAFKA_REPLICATION_FACTOR: '0' }, /from 1 to 32767/],
+    ['a misspelt setting', { KEDGE_KAFKA_USER: 'u' }, /did you mean KEDGE_KAFKA_USERNAME/],
+  ])('%s is refused', (_what, env, reason) => {
+    const { message } = failureOf(() => readConfig('gateway', { ...cluster, ...env }))
+
+    expect(message).toMatch(reason)
+    expect(message).not.toContain('hunter2')
+  })
+
+  test.each(['log', 'memory', ''])('its settings are refused with the broker %j', (broker) => {
+    const env = { KEDGE_BROKER: broker, ...user, KEDGE_KAFKA_SASL_MECHANISM: 'plain' }
+
+    const { message } = failureOf(() => readConfig('gateway', env))
+
+    expect(message).toContain('3 settings are wrong')
+    expect(message).toContain('KEDGE_KAFKA_PASSWORD=[secret]: is set, but KEDGE_BROKER names no Kafka cluster')
+  })
+
+  test('stands in for the gateway where a function is given it, and not beside one', () => {
+    const { broker } = readConfig('functions', cluster)
+    const both = failureOf(() => readConfig('functions', { ...cluster, ...gatewayUrl }))
+
+    expect(broker).toMatchObject({ kind: 'kafka', bootstrapServers: ['127.0.0.1:9092'] })
+    expect(both.message).toContain('UPSTASH_KAFKA_REST_URL: is set, and KEDGE_BROKER names a Kafka cluster')
+    expect(readConfig('functions', { KEDGE_BROKER: 'log', ...gatewayUrl }).broker.kind).toBe('rest')
   })
 })
 
