@@ -170,7 +170,7 @@ export function fetch(it: AddCase): void {
     const waiting = Array.from({ length: 20 }, (_, n) =>
       t.fetch([{ topic, partition: 0, offset: 0 }], { maxWaitMs: 4_000 + n }),
     )
-    for (let n = 0; n < 20; n++) await t.untilWaiting(4_000 + n)
+    await Promise.all(Array.from({ length: 20 }, (_, n) => t.untilWaiting(4_000 + n)))
 
     await t.produce(record(topic, 'all'))
 
