@@ -3,6 +3,8 @@ import type { ViteUserConfig } from 'vitest/config'
 const config: ViteUserConfig = {
   test: {
     include: ['test/**/*.test.ts'],
+    // They need a real Kafka: npm run test:kafka.
+    exclude: ['test/kafka/**'],
     // Two cores: more workers than that only make timing-sensitive servers wait for each other.
     maxWorkers: 2,
     testTimeout: 20_000,

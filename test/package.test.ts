@@ -37,6 +37,7 @@ describe('scripts', () => {
     'test',
     'test:conformance',
     'test:lambda',
+    'test:kafka',
     'bench',
     'docs',
     'build:lambda',

@@ -65,6 +65,8 @@ function quickSettings(brokers: number): Record<string, string> {
     'group.initial.rebalance.delay.ms': '0',
     'group.min.session.timeout.ms': '1000',
     'log.cleaner.enable': 'false',
+    'log.initial.task.delay.ms': '500',
+    'log.retention.check.interval.ms': '500',
     'min.insync.replicas': String(Math.min(brokers, 2)),
     'offsets.topic.num.partitions': '3',
     'offsets.topic.replication.factor': replicas,
