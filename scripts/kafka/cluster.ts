@@ -23,8 +23,10 @@ export interface KafkaOptions {
   readonly settings?: Readonly<Record<string, string>>
   /** More listeners of each broker, by name: their protocol, such as `SASL_PLAINTEXT`. */
   readonly listeners?: Readonly<Record<string, string>>
-  /** The port that clients are told instead of the broker's own, by node id: a proxy's. */
+  /** The ports that clients are told instead of the brokers' own, in their order: a proxy's. Brokers go past it. */
   readonly advertisedPorts?: readonly number[]
+  /** Users of SCRAM (SHA-256 and SHA-512), and their passwords. */
+  readonly scramUsers?: Readonly<Record<string, string>>
   readonly onProgress?: (line: string) => void
 }
 
@@ -79,10 +81,13 @@ function quickSettings(brokers: number): Record<string, string> {
 
 /** Fetches Kafka where necessary, and starts a cluster. @throws {Error} with a broker's log when it does not come up */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
-  const { brokers = 1, settings = {}, listeners = {}, onProgress = () => {} } = options
+  const { brokers = 1, settings = {}, scramUsers = {}, onProgress = () => {} } = options
+  // Brokers that are told of a proxy would go through it to each other, too.
+  const between = options.advertisedPorts === undefined ? {} : { BROKER: 'PLAINTEXT' }
+  const listeners = { ...options.listeners, ...between }
   const classPath = await installKafka(onProgress)
   const dir = await mkdtemp(join(tmpdir(), 'kedge-kafka-'))
-  const plans = await planNodes(brokers, options)
+  const plans = await planNodes(brokers, Object.keys(listeners), options)
   const directoryIds = plans.map(() => uuid())
   const voters = plans.map(
     ({ nodeId, controller }, index) => `${nodeId}@127.0.0.1:${controller}:${directoryIds[index]}`,
@@ -102,7 +107,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           .join(''),
       )
       const format = ['format', '-t', clusterId, '-c', file, '--initial-controllers', voters.join()]
-      await runTool(classPath, 'kafka.tools.StorageTool', format)
+      await runTool(classPath, 'kafka.tools.StorageTool', [...format, ...scramArguments(scramUsers)])
       return kafkaNode(plan, classPath, folder)
     }),
   )
@@ -133,8 +138,7 @@ interface NodePlan {
   readonly ports: Readonly<Record<string, number>>
 }
 
-async function planNodes(brokers: number, options: KafkaOptions): Promise<NodePlan[]> {
-  const names = Object.keys(options.listeners ?? {})
+async function planNodes(brokers: number, names: readonly string[], options: KafkaOptions): Promise<NodePlan[]> {
   const free = await freePorts(brokers * (2 + names.length))
   return Array.from({ length: brokers }, (_, index) => {
     const [own = 0, controller = 0, ...rest] = free.splice(0, 2 + names.length)
@@ -158,7 +162,7 @@ function serverSettings(
   const address = (name: string, port: number): string => `${name}://127.0.0.1:${port}`
   const more = Object.entries(plan.ports).map(([name, port]) => address(name, port))
   const controller = address('CONTROLLER', plan.controller)
-  const protocols = { CONTROLLER: 'PLAINTEXT', PLAINTEXT: 'PLAINTEXT', BROKER: 'PLAINTEXT', ...listeners }
+  const protocols = { CONTROLLER: 'PLAINTEXT', PLAINTEXT: 'PLAINTEXT', ...listeners }
   return {
     'node.id': String(plan.nodeId),
     'process.roles': 'broker,controller',
@@ -169,8 +173,18 @@ function serverSettings(
     'listener.security.protocol.map': Object.entries(protocols)
       .map((pair) => pair.join(':'))
       .join(),
+    'inter.broker.listener.name': listeners['BROKER'] === undefined ? 'PLAINTEXT' : 'BROKER',
     'log.dirs': join(folder, 'data'),
   }
+}
+
+function scramArguments(users: Readonly<Record<string, string>>): string[] {
+  return Object.entries(users).flatMap(([name, password]) =>
+    ['SCRAM-SHA-256', 'SCRAM-SHA-512'].flatMap((mechanism) => [
+      '--add-scram',
+      `${mechanism}=[name=${name},password=${password}]`,
+    ]),
+  )
 }
 
 function kafkaNode(plan: NodePlan, classPath: string, folder: string): KafkaNode {
