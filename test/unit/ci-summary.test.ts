@@ -14,13 +14,17 @@ describe('summarise', () => {
   it('adds tests and steps', () => {
     const steps = 'passed\tnpm ci\npassed\tnpm test\npassed\tnpm run lint\n'
 
-    expect(summarise(steps, run(['passed', 'a'], ['passed', 'b']))).toMatchObject({ passed: 4, failed: 0, skipped: 0 })
+    expect(summarise(steps, { 'npm test': run(['passed', 'a'], ['passed', 'b']) })).toMatchObject({
+      passed: 4,
+      failed: 0,
+      skipped: 0,
+    })
   })
 
   it('counts a failed test once, not its step too', () => {
     const steps = 'passed\tnpm ci\nfailed\tnpm test\nfailed\tnpm run lint\n'
 
-    expect(summarise(steps, run(['passed', 'a'], ['failed', 'b']))).toEqual({
+    expect(summarise(steps, { 'npm test': run(['passed', 'a'], ['failed', 'b']) })).toEqual({
       passed: 2,
       failed: 2,
       skipped: 0,
@@ -29,7 +33,7 @@ describe('summarise', () => {
   })
 
   it.each(['skipped', 'pending', 'todo'])('counts a test that is %s without a reason as failed', (status) => {
-    const tests = run(['passed', 'a'], [status, 'b'])
+    const tests = { 'npm test': run(['passed', 'a'], [status, 'b']) }
 
     expect(summarise('passed\tnpm test\n', tests)).toMatchObject({ passed: 1, failed: 1, skipped: 0 })
     expect(summarise('passed\tnpm test\n', tests, { b: 'needs a reason' })).toMatchObject({ failed: 0, skipped: 1 })
@@ -41,7 +45,7 @@ describe('summarise', () => {
       testResults: [...run(['passed', 'a']).testResults, { status: 'failed', name: 'y.test.ts', assertionResults: [] }],
     }
 
-    expect(summarise('failed\tnpm test\n', broken)).toMatchObject({
+    expect(summarise('failed\tnpm test\n', { 'npm test': broken })).toMatchObject({
       passed: 1,
       failed: 1,
       problems: ['failed: y.test.ts'],
@@ -53,6 +57,29 @@ describe('summarise', () => {
     ['ran nothing', { success: true, testResults: [] }],
     ['failed beside its tests', { ...run(['passed', 'a']), success: false }],
   ])('counts a test run that %s', (_name, tests) => {
-    expect(summarise('passed\tnpm test\n', tests).failed).toBe(1)
+    expect(summarise('passed\tnpm test\n', { 'npm test': tests }).failed).toBe(1)
+  })
+
+  it('adds several test runs', () => {
+    const steps = 'passed\tnpm test\npassed\tnpm run lint\nfailed\tnpm run test:kafka\n'
+    const runs = {
+      'npm test': run(['passed', 'a'], ['passed', 'b']),
+      'npm run test:kafka': run(['passed', 'c'], ['failed', 'd']),
+    }
+
+    expect(summarise(steps, runs)).toEqual({ passed: 4, failed: 1, skipped: 0, problems: ['failed: d'] })
+  })
+
+  it('takes what one run names for no explanation of another', () => {
+    const steps = 'failed\tnpm test\nfailed\tnpm run test:kafka\n'
+    const runs = { 'npm test': run(['passed', 'a'], ['failed', 'b']), 'npm run test:kafka': undefined }
+
+    expect(summarise(steps, runs).problems).toEqual(['failed: b', 'failed: npm run test:kafka'])
+  })
+
+  it('counts a step of tests that never ran', () => {
+    const runs = { 'npm test': run(['passed', 'a']), 'npm run test:kafka': run(['passed', 'left from before']) }
+
+    expect(summarise('passed\tnpm test\n', runs).problems).toEqual(['failed: npm run test:kafka'])
   })
 })
