@@ -25,7 +25,7 @@ export interface KafkaOptions {
   readonly listeners?: Readonly<Record<string, string>>
   /** The ports that clients are told instead of the brokers' own, in their order: a proxy's. Brokers go past it. */
   readonly advertisedPorts?: readonly number[]
-  /** Users of SCRAM (SHA-256 and SHA-512), and their passwords. */
+  /** Users of SCRAM (SHA-256 and SHA-512), and their passwords, without commas. */
   readonly scramUsers?: Readonly<Record<string, string>>
   readonly onProgress?: (line: string) => void
 }
