@@ -22,7 +22,7 @@ const config: KnipConfig = {
     'osls',
   ],
   // Debian's util-linux has taskset, which the bench goes without where it is missing; Kafka runs on Java.
-  ignoreBinaries: ['taskset', 'java'],
+  ignoreBinaries: ['taskset', 'java', 'keytool'],
 }
 
 export default config

@@ -34,14 +34,14 @@ const FRESH_MS = 5_000
 /** What is older is asked for anew before anything is done by it: Kafka's metadata.max.age.ms. */
 const MAX_AGE_MS = 300_000
 /** A connection may have been idle for too long, and the next one be refused by a broker that is ending. */
-const MAX_LOSSES = 2
+export const MAX_LOSSES = 2
 /** Between two tries of a call that met a moving cluster. */
 const RETRY_MS = 50
 const TOPIC_NAME = /^[a-zA-Z0-9._-]{1,249}$/
 const COORDINATOR_OF_GROUP = 0
 
 /** Errors after which the coordinator is looked for anew. */
-const movedCoordinator: ReadonlySet<string> = new Set([
+export const movedCoordinator: ReadonlySet<string> = new Set([
   'NOT_COORDINATOR',
   'COORDINATOR_NOT_AVAILABLE',
   'COORDINATOR_LOAD_IN_PROGRESS',
@@ -203,18 +203,17 @@ export class Cluster {
   }
 
   async #ask(topic: string): Promise<void> {
-    const asking = this.#metadata([topic])
-      .then((response) => {
-        this.#topics.delete(topic)
-        this.#learn(response)
-        const refused = response.topics.find(({ name }) => name === topic)?.errorCode ?? 0
-        if (refused === TOPIC_AUTHORIZATION_FAILED) {
-          throw namedFailure('TOPIC_AUTHORIZATION_FAILED', `use topic ${topic}`)
-        }
-      })
-      .finally(() => this.#asking.delete(topic))
+    const asking = this.#learnTopic(topic).finally(() => this.#asking.delete(topic))
     this.#asking.set(topic, asking)
     await asking
+  }
+
+  async #learnTopic(topic: string): Promise<void> {
+    const response = await this.#metadata([topic])
+    this.#topics.delete(topic)
+    this.#learn(response)
+    const refused = response.topics.find(({ name }) => name === topic)?.errorCode ?? 0
+    if (refused === TOPIC_AUTHORIZATION_FAILED) throw namedFailure('TOPIC_AUTHORIZATION_FAILED', `use topic ${topic}`)
   }
 
   #learn(response: MetadataResponse): void {
@@ -245,7 +244,7 @@ export class Cluster {
       try {
         return await metadataV12.api.async(connection, topics, false, false)
       } catch (error) {
-        const partial = responseOf<MetadataResponse>(error)
+        const partial = responseOf(error) as MetadataResponse | undefined
         if (partial === undefined) throw error
         return partial
       }

@@ -26,9 +26,9 @@ export function kafkaNameOf(error: unknown): string | undefined {
 }
 
 /** The response in which the errors were, which holds what succeeded beside them. */
-export function responseOf<Response>(error: unknown): Response | undefined {
+export function responseOf(error: unknown): unknown {
   // The library keeps it under a name that its type does not have.
-  return error instanceof ResponseError ? (error as unknown as { readonly response: Response }).response : undefined
+  return error instanceof ResponseError ? (error as unknown as { readonly response: unknown }).response : undefined
 }
 
 /** Whether a failure says that a connection was lost or never made; what became of the call is then unknown. */
@@ -82,18 +82,14 @@ export function namedFailure(name: string, what: string, cause?: unknown): Broke
 }
 
 function adviceOf(code: ErrorCode): string {
-  switch (code) {
-    case 'TOPIC_AUTHORIZATION_FAILED':
-    case 'GROUP_AUTHORIZATION_FAILED':
-    case 'CLUSTER_AUTHORIZATION_FAILED':
-      return ' Give the user this right in the cluster.'
-    case 'INCONSISTENT_GROUP_PROTOCOL':
-      return ' The group is used by clients with other assignors or another protocol: use another group id, or let them offer range or sticky.'
-    case 'INVALID_SESSION_TIMEOUT':
-      return ' The cluster allows group.min.session.timeout.ms to group.max.session.timeout.ms.'
-    default:
-      return ''
+  if (code.endsWith('_AUTHORIZATION_FAILED')) return ' Give the user this right in the cluster.'
+  if (code === 'INCONSISTENT_GROUP_PROTOCOL') {
+    return ' Clients with other assignors use the group: use another group id, or let them offer range or sticky.'
   }
+  if (code === 'INVALID_SESSION_TIMEOUT') {
+    return ' The cluster allows group.min.session.timeout.ms to group.max.session.timeout.ms.'
+  }
+  return ''
 }
 
 /** Messages of an error and of what caused it, each once, without the dot at their end. */

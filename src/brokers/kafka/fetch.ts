@@ -264,7 +264,7 @@ export class Fetcher {
             '',
           )
         } catch (error) {
-          const partial = responseOf<FetchResponse>(error)
+          const partial = responseOf(error) as FetchResponse | undefined
           if (partial === undefined) throw error
           return partial
         }
@@ -364,7 +364,7 @@ export class Fetcher {
         try {
           return await listOffsetsV7.api.async(connection, -1, 0, topics)
         } catch (error) {
-          const partial = responseOf<listOffsetsV7.ListOffsetsResponse>(error)
+          const partial = responseOf(error) as listOffsetsV7.ListOffsetsResponse | undefined
           if (partial === undefined) throw error
           return partial
         }

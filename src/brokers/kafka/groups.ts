@@ -29,8 +29,9 @@ import type { Cluster } from './cluster.ts'
 import type { Deadline } from './deadline.ts'
 import type { Fetcher } from './fetch.ts'
 import { SLICE_MS } from './fetch.ts'
-import { FencedError } from './membership.ts'
+import { FencedError, UNKNOWN_CLAIM_MS } from './membership.ts'
 import type { GroupView, Joined, Memberships, MemberView } from './membership.ts'
+import { Turns } from './turns.ts'
 import type { Held, MemberState, StoredClaim, StoredPosition, Subscription } from './subscription.ts'
 
 /** What groups are served with. */
@@ -54,6 +55,8 @@ const NOTE_LIMIT_MS = 200
 /** A rebalance that changed nothing is not forced again so soon. */
 const FORCE_AGAIN_MS = 10_000
 const MAX_RACES = 5
+/** A group that rebalances shows nothing of its members; where another process is on it, it soon rests again. */
+const SHOWN_WITHIN_MS = 700
 const RACE_PAUSE_MS = 30
 
 /** A poll's membership, as far as it knows. */
@@ -69,10 +72,10 @@ interface Serving {
 /** All groups of a cluster. */
 export class Groups {
   readonly #parts: GroupsParts
-  /** The newest poll of each instance, so that the next one waits for it. */
-  readonly #turns = new Map<string, Promise<unknown>>()
+  /** Polls of one instance are served one after the other. */
+  readonly #polls = new Turns()
   /** Looking at an instance and joining as it is one step in this process. */
-  readonly #steps = new Map<string, Promise<unknown>>()
+  readonly #steps = new Turns()
   /** When a rebalance was forced, by group. */
   readonly #forcedAt = new Map<string, number>()
 
@@ -83,23 +86,21 @@ export class Groups {
   async poll(request: PollRequest, deadline: Deadline): Promise<PollResult> {
     checkPoll(request)
     const { group, run } = request
-    for (const topic of request.topics) await this.#parts.cluster.freshTopic(topic, deadline)
     const until = this.#now() + request.maxWaitMs
     const key = keyOf(group)
-    const before = this.#turns.get(key)
-    // A run that has to wait for its turn is told at once where another holds the claim.
-    if (before !== undefined) this.#refuseHeld(group, run, await this.#parts.memberships.look(group.groupId, deadline))
-    const turn = (async () => {
-      await before
+    const isTaken = this.#polls.isTaken(key)
+    const prelude = async (): Promise<void> => {
+      for (const topic of request.topics) await this.#parts.cluster.freshTopic(topic, deadline)
+      if (!isTaken) return
+      // A run that has to wait for its turn is told at once where another holds the claim.
+      const view = await this.#parts.memberships.look(group.groupId, deadline)
+      if (view.members.get(group.groupInstanceId)?.subscription !== undefined) this.#refuseHeld(group, run, view)
+    }
+    const poll = async (): Promise<PollResult> => {
       deadline.signal.throwIfAborted()
       return await this.#poll(request, until, deadline)
-    })()
-    const settled = Promise.allSettled([turn])
-    this.#turns.set(key, settled)
-    void settled.then(() => {
-      if (this.#turns.get(key) === settled) this.#turns.delete(key)
-    })
-    return await deadline.race(turn)
+    }
+    return await deadline.race(this.#polls.take(key, poll, prelude))
   }
 
   async claim(group: GroupInstance, run: Pick<RunPosition, 'runId' | 'claimTtlMs'>, deadline: Deadline): Promise<void> {
@@ -173,12 +174,31 @@ export class Groups {
   ): Promise<CommittedOffset[]> {
     if (partitions?.length === 0) return []
     const found = await this.#parts.memberships.committed(groupId, partitions, deadline)
-    if (partitions === undefined) return found.filter(({ offset }) => offset >= 0).toSorted(comparePartitions)
+    if (partitions === undefined) {
+      const exists = await this.#existing(found, deadline)
+      return found.filter(({ topic, offset }) => offset >= 0 && exists.has(topic)).toSorted(comparePartitions)
+    }
     const byKey = new Map(found.map((entry) => [partitionKey(entry), entry] as const))
     return partitions.map(({ topic, partition }) => {
       const entry = byKey.get(partitionKey({ topic, partition }))
       return entry !== undefined && entry.offset >= 0 ? entry : { topic, partition, offset: -1, metadata: null }
     })
+  }
+
+  /** Those of the topics that exist: Kafka forgets the offsets of a deleted topic a moment after it. */
+  async #existing(partitions: readonly TopicPartition[], deadline: Deadline): Promise<Set<string>> {
+    const existing = new Set<string>()
+    for (const topic of new Set(partitions.map((entry) => entry.topic))) {
+      const isThere = await this.#parts.cluster.freshTopic(topic, deadline).then(
+        () => true,
+        (error: unknown) => {
+          if (error instanceof BrokerError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return false
+          throw error
+        },
+      )
+      if (isThere) existing.add(topic)
+    }
+    return existing
   }
 
   /** The group, or undefined where it has neither members nor committed offsets. */
@@ -243,7 +263,10 @@ export class Groups {
       }
       const isEnd = seen.records.length > 0 || this.#now() >= until
       const by = Math.max(answerBy, this.#now() + graceMs)
-      const next: Serving | 'ended' | undefined = await this.#inTime(this.#confirm(request, serving, token, deadline), by)
+      const next: Serving | 'ended' | undefined = await this.#inTime(
+        this.#confirm(request, serving, token, deadline),
+        by,
+      )
       if (next === undefined) return resultOf(serving, [], JOIN_RETRY_AFTER_MS)
       if (next === 'ended') return resultOf(serving, [])
       if (next !== serving) {
@@ -303,9 +326,14 @@ export class Groups {
   async #enter(request: PollRequest, token: string, deadline: Deadline): Promise<Serving> {
     const { group, run } = request
     return await this.#step(group, deadline, async () => {
-      for (let races = 0; ; races++) {
+      const blindUntil = this.#now() + SHOWN_WITHIN_MS
+      for (let races = 0; ;) {
         const view = await this.#parts.memberships.look(group.groupId, deadline)
         const member = view.members.get(group.groupInstanceId)
+        if (member !== undefined && member.subscription === undefined && this.#now() < blindUntil) {
+          await deadline.pause(RACE_PAUSE_MS)
+          continue
+        }
         const known = this.#stateOf(member)
         this.#refuseHeld(group, run, view)
         const isTaken = isTaking(known?.claim ?? null, run)
@@ -325,7 +353,7 @@ export class Groups {
           if (isTaken && run !== undefined) await this.#requireStillHeld(group, joined, run, deadline)
           return { joined, state, goodAt: this.#now(), isUnnoted: false }
         } catch (error) {
-          if (!(error instanceof FencedError) || races >= MAX_RACES) throw asFailure(error, group)
+          if (!(error instanceof FencedError) || races++ >= MAX_RACES) throw asFailure(error, group)
           await deadline.pause(RACE_PAUSE_MS * (1 + this.#parts.random() * 2))
         }
       }
@@ -685,9 +713,9 @@ export class Groups {
   ): void {
     const claim = this.#stateOf(view.members.get(group.groupInstanceId))?.claim ?? null
     if (claim === null || this.#leftOf(claim) <= 0) return
-    // A run that can name a generation was there before anybody forgot who holds the claim.
-    if (run !== undefined && (claim.runId === run.runId || (claim.runId === null && run.generationId !== undefined)))
-      return
+    if (run !== undefined && claim.runId === run.runId) return
+    // A run that can name a generation was there before anybody forgot who holds the claim. Who polls without runs has none.
+    if (claim.runId === null && (run === undefined || run.generationId !== undefined)) return
     throw this.#claimHeld(group, claim)
   }
 
@@ -726,8 +754,8 @@ export class Groups {
   #stateOf(member: MemberView | undefined): MemberState | undefined {
     if (member === undefined) return undefined
     if (member.subscription !== undefined) return member.subscription.state ?? newState(undefined)
-    const until = this.#parts.clock.now() + DEFAULT_CLAIM_TTL_MS
-    return { ...newState(undefined), claim: { runId: null, ttlMs: DEFAULT_CLAIM_TTL_MS, until } }
+    const until = this.#parts.clock.now() + UNKNOWN_CLAIM_MS
+    return { ...newState(undefined), claim: { runId: null, ttlMs: UNKNOWN_CLAIM_MS, until } }
   }
 
   async #remove(group: GroupInstance, view: GroupView, deadline: Deadline): Promise<void> {
@@ -739,17 +767,9 @@ export class Groups {
 
   /** One look-and-join of an instance after the other, in this process. */
   async #step<T>(group: GroupInstance, deadline: Deadline | undefined, work: () => Promise<T>): Promise<T> {
-    const key = keyOf(group)
-    const before = this.#steps.get(key)
-    const step = (async () => {
-      await before
+    const step = this.#steps.take(keyOf(group), async () => {
       deadline?.signal.throwIfAborted()
       return await work()
-    })()
-    const settled = Promise.allSettled([step])
-    this.#steps.set(key, settled)
-    void settled.then(() => {
-      if (this.#steps.get(key) === settled) this.#steps.delete(key)
     })
     return await (deadline === undefined ? step : deadline.race(step))
   }

@@ -29,6 +29,7 @@ import type { Random } from '../../random.ts'
 import type { CommittedOffset, TopicPartition } from '../../record.ts'
 import { assign, assignors } from './assignor.ts'
 import type { GroupMember } from './assignor.ts'
+import { MAX_LOSSES, movedCoordinator } from './cluster.ts'
 import type { Cluster } from './cluster.ts'
 import { Deadline } from './deadline.ts'
 import { failureOf, isConnectionFailure, kafkaNameOf } from './failures.ts'
@@ -90,6 +91,13 @@ export type CommittingMember = Pick<Joined, 'memberId' | 'generationId'> & {
 /** What a heartbeat says of a member. */
 export type Pulse = 'alive' | 'rebalancing' | 'replaced' | 'gone'
 
+const pulses: Readonly<Record<string, Pulse>> = {
+  REBALANCE_IN_PROGRESS: 'rebalancing',
+  ILLEGAL_GENERATION: 'rebalancing',
+  FENCED_INSTANCE_ID: 'replaced',
+  UNKNOWN_MEMBER_ID: 'gone',
+}
+
 /** Begins the client ids of all members of Kedge: by it one is known, also while its group shows nothing else of it. */
 export const CLIENT_ID = 'kedge'
 /** How long a rebalance waits for our members at most. All that wait for it here are there long before. */
@@ -104,8 +112,8 @@ const LOOK_MS = 20
 /** A member of another client may hold a rebalance up for its max.poll.interval.ms: five minutes by default. */
 const JOIN_LIMIT_MS = 330_000
 const RETRY_MS = 30
-/** A claim that nobody can read any more is taken for live so long: the default life of one. */
-const UNKNOWN_CLAIM_MS = 60_000
+/** A claim that nobody can read any more is taken for live so long: by then a run that holds it has renewed it. */
+export const UNKNOWN_CLAIM_MS = 30_000
 /** What was seen of so many members is remembered. */
 const MAX_SEEN = 10_000
 const PROTOCOL_TYPE = 'consumer'
@@ -197,17 +205,9 @@ export class Memberships {
       })
       return 'alive'
     } catch (error) {
-      switch (error instanceof BrokerError ? error.code : undefined) {
-        case 'REBALANCE_IN_PROGRESS':
-        case 'ILLEGAL_GENERATION':
-          return 'rebalancing'
-        case 'FENCED_INSTANCE_ID':
-          return 'replaced'
-        case 'UNKNOWN_MEMBER_ID':
-          return 'gone'
-        default:
-          throw error
-      }
+      const pulse = error instanceof BrokerError ? pulses[error.code] : undefined
+      if (pulse === undefined) throw error
+      return pulse
     }
   }
 
@@ -304,26 +304,16 @@ export class Memberships {
         )
       } catch (error) {
         const failure = failureOf(error, `join group ${JSON.stringify(groupId)}`)
-        const name = kafkaNameOf(error) ?? (failure instanceof BrokerError ? failure.code : undefined)
-        switch (name) {
-          case 'FENCED_INSTANCE_ID':
-            throw new FencedError('Another process joined as the instance.', { cause: error })
-          case 'UNKNOWN_MEMBER_ID':
-            memberId = ''
-            break
-          // The rebalance began anew before the leader had decided.
-          case 'REBALANCE_IN_PROGRESS':
-          case 'ILLEGAL_GENERATION':
-            break
-          case 'NOT_COORDINATOR':
-          case 'COORDINATOR_NOT_AVAILABLE':
-          case 'COORDINATOR_LOAD_IN_PROGRESS':
-            cluster.forgetCoordinator(groupId)
-            break
-          default:
-            if (!isConnectionFailure(error) || losses++ >= 2) throw failure
-            cluster.forgetCoordinator(groupId)
+        const name = kafkaNameOf(error) ?? (failure instanceof BrokerError ? failure.code : '')
+        if (name === 'FENCED_INSTANCE_ID') {
+          throw new FencedError('Another process joined as the instance.', { cause: error })
         }
+        const isMoved = movedCoordinator.has(name)
+        const isLost = isConnectionFailure(error) && losses++ < MAX_LOSSES
+        // The rebalance began anew before the leader had decided, or after a broker was gone.
+        if (!isMoved && !isLost && pulses[name] === undefined) throw failure
+        if (isMoved || isLost) cluster.forgetCoordinator(groupId)
+        if (name === 'UNKNOWN_MEMBER_ID') memberId = ''
         await deadline.pause(RETRY_MS)
       }
     }

@@ -235,7 +235,7 @@ export class Sender {
       // The library's `true` is its answer to acks=0.
       return response as ProduceResponse
     } catch (error) {
-      const partial = responseOf<ProduceResponse>(error)
+      const partial = responseOf(error) as ProduceResponse | undefined
       if (partial === undefined) throw error
       return partial
     }
@@ -354,7 +354,7 @@ function nextBatch(lane: Lane, shared: Identity): Batch | undefined {
   let count = 0
   let bytes = 0
   for (const record of lane.queue) {
-    if (count > 0 && bytes + record.bytes > lane.maxBatchBytes) break
+    if (count > 0 && (bytes + record.bytes > lane.maxBatchBytes || isFar(record, lane.queue[0]))) break
     bytes += record.bytes
     count += 1
   }
@@ -367,6 +367,17 @@ function nextBatch(lane: Lane, shared: Identity): Batch | undefined {
   lane.sequence = (firstSequence + count) % 0x8000_0000
   return { records, bytes, identity: lane.identity, firstSequence, isUnknown: false }
 }
+
+/**
+ * A batch holds each record's time as the difference to its first one's, which the client library (2.12.1) writes wrongly where
+ * it takes more than 31 bits: 25 days.
+ */
+function isFar({ message }: Outgoing, first: Outgoing | undefined): boolean {
+  const difference = message.timestamp - (first?.message.timestamp ?? message.timestamp)
+  return difference > MOST_DIFFERENCE_MS || difference < -MOST_DIFFERENCE_MS
+}
+
+const MOST_DIFFERENCE_MS = 0x7fff_ffffn
 
 /** The batch was not written: all but the refused records wait at the front again, its sequence numbers are free. */
 function takeBack(lane: Lane, batch: Batch, refused: ReadonlySet<Outgoing>): void {

@@ -108,7 +108,7 @@ export function encodeSubscription(
 
 /** A subscription from bytes, whoever wrote it. */
 export function decodeSubscription(bytes: Buffer): Subscription {
-  const { topics, userData, ownedPartitions = [] } = decodeConsumerProtocolSubscription(bytes)
+  const { topics, userData, ownedPartitions } = decodeConsumerProtocolSubscription(bytes)
   const foreign = ownedPartitions.flatMap(({ topic, partitions }) =>
     partitions.map((partition) => ({ topic, partition, since: -1 })),
   )

@@ -31,7 +31,7 @@ export function batchBytesFor(maxRecordBytes: number): number {
 }
 
 /** The largest record for which a topic's batch size has room. */
-export function recordBytesFor(maxMessageBytes: number): number {
+function recordBytesFor(maxMessageBytes: number): number {
   return Math.max(1, maxMessageBytes - BATCH_ROOM_BYTES)
 }
 
