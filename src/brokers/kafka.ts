@@ -76,6 +76,11 @@ export interface KafkaBrokerOptions {
   readonly pollGraceMs?: number
   /** Copies of a topic that is created. @default the cluster's default.replication.factor */
   readonly replicationFactor?: number
+  /**
+   * Keeps memberships between calls and watches the groups it serves. Nothing relies on it: it saves requests, and shortens
+   * rebalances that other clients begin. @default true
+   */
+  readonly cache?: boolean
   /** Told of what an operator should know, such as offsets that retention deleted. @default nobody is */
   readonly log?: Log
   /** @default systemClock */
@@ -182,6 +187,7 @@ class KafkaBroker implements Broker {
       cluster: this.#cluster,
       clock,
       random,
+      isWatching: options.cache ?? true,
       closing: this.#closing.signal,
     })
     this.#groups = new Groups({
@@ -192,6 +198,7 @@ class KafkaBroker implements Broker {
       random,
       log,
       graceMs: options.pollGraceMs ?? kafkaBrokerDefaults.pollGraceMs,
+      isKeeping: options.cache ?? true,
     })
   }
 

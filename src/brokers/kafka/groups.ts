@@ -44,6 +44,8 @@ export interface GroupsParts {
   readonly log: Log | undefined
   /** How much longer than its wait a poll may take, milliseconds. */
   readonly graceMs: number
+  /** Whether memberships are kept between calls. */
+  readonly isKeeping: boolean
 }
 
 /** How long a caller whose join still waits for others is asked to stay away. */
@@ -54,6 +56,9 @@ const TRUSTED_MS = 100
 const NOTE_LIMIT_MS = 200
 /** A rebalance that changed nothing is not forced again so soon. */
 const FORCE_AGAIN_MS = 10_000
+/** A group is looked at whole so often at least: by then partitions that were added are seen. */
+const KEPT_MS = 5_000
+const MAX_KEPT = 10_000
 const MAX_RACES = 5
 /** A group that rebalances shows nothing of its members; where another process is on it, it soon rests again. */
 const SHOWN_WITHIN_MS = 700
@@ -69,6 +74,14 @@ interface Serving {
   isUnnoted: boolean
 }
 
+/** A membership between calls. It is good for as long as a heartbeat says so. */
+interface Kept {
+  readonly joined: Joined
+  readonly state: MemberState
+  /** Monotonic time at which the whole group was looked at. */
+  readonly lookedAt: number
+}
+
 /** All groups of a cluster. */
 export class Groups {
   readonly #parts: GroupsParts
@@ -76,6 +89,8 @@ export class Groups {
   readonly #polls = new Turns()
   /** Looking at an instance and joining as it is one step in this process. */
   readonly #steps = new Turns()
+  /** As whom this process joined last, by group and instance, so that a next call need not join again. */
+  readonly #joined = new Map<string, Kept>()
   /** When a rebalance was forced, by group. */
   readonly #forcedAt = new Map<string, number>()
 
@@ -145,6 +160,11 @@ export class Groups {
     checkGroup(group)
     const given = offsets === 'polled' ? [] : lastOfEach(offsets.map(checkCommit))
     await this.#parts.fetcher.requirePartitions(given, deadline)
+    const kept = await this.#commitKept(group, offsets === 'polled' ? undefined : given, options, deadline)
+    if (kept !== undefined) {
+      await this.#afterCommit(group, options, offsets === 'polled', kept, deadline)
+      return
+    }
     for (let races = 0; ; races++) {
       const view = await this.#parts.memberships.look(group.groupId, deadline)
       const member = view.members.get(group.groupInstanceId)
@@ -244,10 +264,9 @@ export class Groups {
   // --- polls ----------------------------------------------------------------------------------------------------------------
 
   async #poll(request: PollRequest, until: number, deadline: Deadline): Promise<PollResult> {
-    const { random, graceMs } = this.#parts
-    const token = Math.floor(random() * Number.MAX_SAFE_INTEGER).toString(36)
+    const { graceMs } = this.#parts
     const answerBy = until + graceMs
-    const entered = await this.#inTime(this.#enter(request, token, deadline), answerBy)
+    const entered = await this.#inTime(this.#enter(request, deadline), answerBy)
     if (entered === undefined) return await this.#waiting(request, deadline)
     let serving = entered
     await this.#autoCommit(request, serving, deadline)
@@ -263,10 +282,7 @@ export class Groups {
       }
       const isEnd = seen.records.length > 0 || this.#now() >= until
       const by = Math.max(answerBy, this.#now() + graceMs)
-      const next: Serving | 'ended' | undefined = await this.#inTime(
-        this.#confirm(request, serving, token, deadline),
-        by,
-      )
+      const next: Serving | 'ended' | undefined = await this.#inTime(this.#confirm(request, serving, deadline), by)
       if (next === undefined) return resultOf(serving, [], JOIN_RETRY_AFTER_MS)
       if (next === 'ended') return resultOf(serving, [])
       if (next !== serving) {
@@ -323,8 +339,11 @@ export class Groups {
   }
 
   /** Takes the instance over for a poll, where its claim allows it. */
-  async #enter(request: PollRequest, token: string, deadline: Deadline): Promise<Serving> {
+  async #enter(request: PollRequest, deadline: Deadline): Promise<Serving> {
     const { group, run } = request
+    const kept = await this.#kept(request, deadline)
+    if (kept !== undefined) return kept
+    const token = Math.floor(this.#parts.random() * Number.MAX_SAFE_INTEGER).toString(36)
     return await this.#step(group, deadline, async () => {
       const blindUntil = this.#now() + SHOWN_WITHIN_MS
       for (let races = 0; ;) {
@@ -360,6 +379,32 @@ export class Groups {
     })
   }
 
+  /** The membership that this process has from an earlier call, where it is still good for this one. */
+  async #kept(request: PollRequest, deadline: Deadline): Promise<Serving | undefined> {
+    const { group, run } = request
+    const kept = this.#joined.get(keyOf(group))
+    if (kept === undefined || this.#now() - kept.lookedAt > KEPT_MS) return undefined
+    const { joined, state } = kept
+    const { claim } = state
+    if (run === undefined ? claim !== null : claim?.runId !== run.runId) return undefined
+    if (claim !== null && this.#leftOf(claim) < claim.ttlMs / 2) return undefined
+    if (joined.subscription.topics.join() !== [...new Set(request.topics)].toSorted().join()) return undefined
+    const pulse = await this.#parts.memberships.heartbeat(group, joined, deadline)
+    if (pulse === 'alive') return { joined, state, goodAt: this.#now(), isUnnoted: false }
+    this.#joined.delete(keyOf(group))
+    return undefined
+  }
+
+  #keep(group: GroupInstance, joined: Joined, state: MemberState, lookedAt: number): void {
+    this.#parts.memberships.watch(group.groupId)
+    if (!this.#parts.isKeeping) return
+    const key = keyOf(group)
+    this.#joined.delete(key)
+    this.#joined.set(key, { joined, state, lookedAt })
+    const oldest = this.#joined.size > MAX_KEPT ? this.#joined.keys().next().value : undefined
+    if (oldest !== undefined) this.#joined.delete(oldest)
+  }
+
   /** Joins as the instance with what it is to be from now on, and sees that its topics are shared as they are now. */
   async #rejoin(group: GroupInstance, view: GroupView, topics: readonly string[], state: MemberState): Promise<Joined> {
     const { memberships } = this.#parts
@@ -367,13 +412,16 @@ export class Groups {
     // A join that is under way already goes on; this one follows it.
     await memberships.joining(group)?.catch(() => undefined)
     const subscription = { topics: [...new Set(topics)].toSorted(), state, ...ownedBy(member) }
-    const joined = await memberships.join({ group, memberId: '', subscription }, view)
-    if (topics.length === 0 || !this.#mustForce(group, view, member, subscription, joined)) return joined
-    this.#forcedAt.set(group.groupId, this.#now())
-    const owned = { owned: [...joined.assignment.held.values()], ownedGeneration: joined.generationId }
-    const again = { ...subscription, ...owned }
-    const nonce = String(this.#parts.random())
-    return await memberships.join({ group, memberId: joined.memberId, subscription: again, nonce }, view)
+    let joined = await memberships.join({ group, memberId: '', subscription }, view)
+    if (topics.length > 0 && this.#mustForce(group, view, member, subscription, joined)) {
+      this.#forcedAt.set(group.groupId, this.#now())
+      const owned = { owned: [...joined.assignment.held.values()], ownedGeneration: joined.generationId }
+      const again = { ...subscription, ...owned }
+      const nonce = String(this.#parts.random())
+      joined = await memberships.join({ group, memberId: joined.memberId, subscription: again, nonce }, view)
+    }
+    this.#keep(group, joined, state, this.#now())
+    return joined
   }
 
   /**
@@ -418,12 +466,7 @@ export class Groups {
    * Whether the poll may go on, as whom: the same, the instance after a rebalance, or not at all, because it left or a newer
    * poll serves it.
    */
-  async #confirm(
-    request: PollRequest,
-    serving: Serving,
-    token: string,
-    deadline: Deadline,
-  ): Promise<Serving | 'ended'> {
+  async #confirm(request: PollRequest, serving: Serving, deadline: Deadline): Promise<Serving | 'ended'> {
     const { memberships } = this.#parts
     const { group, run } = request
     const { claim } = serving.state
@@ -443,7 +486,7 @@ export class Groups {
       if (
         known !== undefined &&
         known.claim?.runId !== null &&
-        known.poll !== token &&
+        known.poll !== serving.state.poll &&
         member.memberId !== serving.joined.memberId
       ) {
         if (run !== undefined && known.claim?.runId !== run.runId) throw claimLost(group, run.runId)
@@ -460,6 +503,7 @@ export class Groups {
         // During a rebalance the member goes on as itself; to be shown with a younger claim it comes as new.
         const memberId = isSame && view.state !== 'Stable' ? member.memberId : ''
         const joined = await memberships.join({ group, memberId, subscription }, view)
+        this.#keep(group, joined, state, this.#now())
         const now = { joined, state, goodAt: this.#now(), isUnnoted: false }
         if (!isClaimAging || joined.generationId !== serving.joined.generationId) return now
         Object.assign(serving, now)
@@ -596,7 +640,10 @@ export class Groups {
       if (error instanceof FencedError) return undefined
       throw error
     })
-    if (noted !== undefined) Object.assign(serving, { joined: noted, state: next })
+    if (noted === undefined) return
+    const lookedAt = this.#joined.get(keyOf(group))?.lookedAt ?? Number.NEGATIVE_INFINITY
+    this.#keep(group, noted, next, lookedAt)
+    Object.assign(serving, { joined: noted, state: next, isUnnoted: false })
   }
 
   /** Commits what answers before this poll delivered, when the interval is over. Asking again says that they were handled. */
@@ -614,6 +661,38 @@ export class Groups {
   }
 
   // --- commits --------------------------------------------------------------------------------------------------------------
+
+  /**
+   * Commits as the member that this process joined as, where nobody took the instance over since: then nothing else can have
+   * changed. Gives the member's state, or undefined where the group has to be looked at.
+   */
+  async #commitKept(
+    group: GroupInstance,
+    given: readonly OffsetCommit[] | undefined,
+    { runId, generationId }: CommitOptions,
+    deadline: Deadline,
+  ): Promise<MemberState | undefined> {
+    const kept = this.#joined.get(keyOf(group))
+    if (kept === undefined || kept.joined.subscription.topics.length === 0) return undefined
+    const { joined, state } = kept
+    const { claim } = state
+    const isItsOwn = runId === undefined ? claim === null : claim?.runId === runId && this.#leftOf(claim) > 0
+    if (!isItsOwn || (generationId !== undefined && generationId !== joined.generationId)) return undefined
+    const entries = given ?? deliveredOf(state)
+    const isHeld = entries.every((entry) => joined.assignment.held.has(partitionKey(entry)))
+    if (generationId !== undefined && !isHeld) return undefined
+    if (entries.length === 0) return state
+    const { groupId, groupInstanceId } = group
+    try {
+      await this.#parts.memberships.commit(groupId, { ...joined, groupInstanceId }, entries, deadline)
+      return state
+    } catch (error) {
+      if (!(error instanceof BrokerError) || !(movedOn.has(error.code) || error.code === 'ILLEGAL_GENERATION'))
+        throw error
+      this.#joined.delete(keyOf(group))
+      return undefined
+    }
+  }
 
   /** Commits in the name of the instance, or of another of ours where it is none, or of nobody where the group is empty. */
   async #commitAs(
@@ -760,6 +839,7 @@ export class Groups {
 
   async #remove(group: GroupInstance, view: GroupView, deadline: Deadline): Promise<void> {
     const { memberships } = this.#parts
+    this.#joined.delete(keyOf(group))
     await memberships.leave(group, deadline)
     // The others are told by a rebalance, which waits for them: this process lets them have it at once.
     await this.#inTime(memberships.adoptAll(group.groupId, view, group.groupInstanceId), this.#now() + 2_000)

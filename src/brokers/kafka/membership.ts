@@ -41,6 +41,8 @@ export interface MembershipSettings {
   readonly cluster: Cluster
   readonly clock: Clock
   readonly random: Random
+  /** Whether groups are watched between calls. */
+  readonly isWatching: boolean
   /** Aborted when the broker object closes. */
   readonly closing: AbortSignal
 }
@@ -109,6 +111,12 @@ const ADOPT_OTHERS_AFTER_MS = 400
 /** What is not known of a member may be known to another process, which then adopts it first. */
 const ADOPT_UNKNOWN_AFTER_MS = 1_000
 const LOOK_MS = 20
+/** How often a watched group is looked at, and for how long after its last call. */
+const WATCH_MS = 1_000
+const WATCH_FOR_MS = 1_800_000
+const MAX_WATCHED = 1_000
+/** Replicas that watch one group see a rebalance at about the same time; the first that acts is enough. */
+const TEND_AFTER_MS = 300
 /** A member of another client may hold a rebalance up for its max.poll.interval.ms: five minutes by default. */
 const JOIN_LIMIT_MS = 330_000
 const RETRY_MS = 30
@@ -140,9 +148,27 @@ export class Memberships {
   readonly #joining = new Map<string, Promise<Joined>>()
   /** What members told their groups, by member id: it never changes for one. */
   readonly #seen = new Map<string, Subscription>()
+  /** What members were given when that was last shown, by member id. */
+  readonly #given = new Map<string, Assignment>()
+  /** Groups that are watched, and until when (monotonic). */
+  readonly #watched = new Map<string, number>()
+  #cancelWatch: (() => void) | undefined
 
   constructor(settings: MembershipSettings) {
     this.#settings = settings
+    settings.closing.addEventListener('abort', () => this.#cancelWatch?.())
+  }
+
+  /**
+   * Looks at the group now and then from now on, so that this process knows what its members told it before a rebalance hides
+   * it, and takes part for those that are absent. Nothing relies on it: it makes rebalances short that other clients begin.
+   */
+  watch(groupId: string): void {
+    if (!this.#settings.isWatching) return
+    this.#watched.delete(groupId)
+    this.#watched.set(groupId, this.#settings.clock.monotonic() + WATCH_FOR_MS)
+    if (this.#watched.size > MAX_WATCHED) forgetOldest(this.#watched)
+    this.#scheduleWatch()
   }
 
   /** The group as it is now. */
@@ -164,7 +190,7 @@ export class Memberships {
         for (const { topic, partition } of assignment?.held.values() ?? []) foreign.push({ topic, partition })
         continue
       }
-      if (isShown) this.#remember(memberId, decodeSubscription(memberMetadata))
+      if (isShown) this.#remember(memberId, decodeSubscription(memberMetadata), assignment)
       members.set(groupInstanceId, { memberId, groupInstanceId, subscription: this.#seen.get(memberId), assignment })
     }
     return { state: group?.groupState ?? 'Dead', members, foreign, foreignMembers }
@@ -181,8 +207,12 @@ export class Memberships {
    * @throws {FencedError} when another process took the instance over meanwhile
    */
   async join(application: Application, view: GroupView): Promise<Joined> {
-    const key = keyOf(application.group)
-    const joining = this.#join(application, view).finally(() => {
+    return await this.#noted(application, this.#join(application, view))
+  }
+
+  async #noted({ group }: Application, join: Promise<Joined>): Promise<Joined> {
+    const key = keyOf(group)
+    const joining = join.finally(() => {
       if (this.#joining.get(key) === joining) this.#joining.delete(key)
     })
     this.#joining.set(key, joining)
@@ -352,8 +382,8 @@ export class Memberships {
       joined.protocolName ?? null,
       assignments,
     )
-    this.#remember(joined.memberId, subscription)
     const decoded = decodeAssignment(assignment, generationId)
+    this.#remember(joined.memberId, subscription, decoded)
     return { memberId: joined.memberId, generationId, assignment: decoded, subscription }
   }
 
@@ -391,30 +421,40 @@ export class Memberships {
     }
   }
 
-  /** While a join waits: adopts those of Kedge that it may wait for. Those that were seen before first, then the others. */
+  /** While a join waits: adopts those of Kedge that it may wait for. */
   async #help(group: GroupInstance, before: GroupView, isNew: boolean, isOver: AbortSignal): Promise<void> {
+    const { clock, random } = this.#settings
+    // Where the join changes nothing, somebody else began the rebalance and may be adopting already.
+    await sleep(clock, isNew ? ADOPT_AFTER_MS / 3 : ADOPT_AFTER_MS + 200 * random(), isOver)
+    await this.#adoptAbsent(group.groupId, before, group.groupInstanceId, isOver)
+  }
+
+  /** Adopts absent members for as long as the group waits for them: those that are known first, then the others. */
+  async #adoptAbsent(
+    groupId: string,
+    before: GroupView | undefined,
+    except: string | undefined,
+    isOver: AbortSignal,
+  ): Promise<void> {
     const { clock, random, closing } = this.#settings
     const startedAt = clock.monotonic()
     const adopted = new Set<string>()
-    // Where the join changes nothing, somebody else began the rebalance and may be adopting already.
-    await sleep(clock, isNew ? ADOPT_AFTER_MS / 3 : ADOPT_AFTER_MS + 200 * random(), isOver)
     while (!isOver.aborted) {
       const deadline = new Deadline(clock, REBALANCE_TIMEOUT_MS, { signal: isOver }, closing)
       try {
-        const view = await this.look(group.groupId, deadline)
+        const view = await this.look(groupId, deadline)
+        if (view.state !== 'PreparingRebalance' && except === undefined) return
         const waitedMs = clock.monotonic() - startedAt
-        if (view.state === 'PreparingRebalance') {
-          for (const member of view.members.values()) {
-            const instance = member.groupInstanceId
-            if (instance === group.groupInstanceId || adopted.has(member.memberId)) continue
-            if (this.joining({ ...group, groupInstanceId: instance }) !== undefined) continue
-            const wasSeen = before.members.get(instance)?.memberId === member.memberId
-            const isKnown = member.subscription !== undefined
-            const afterMs = !isKnown ? ADOPT_UNKNOWN_AFTER_MS : wasSeen ? 0 : ADOPT_OTHERS_AFTER_MS
-            if (waitedMs < afterMs + afterMs * random()) continue
-            adopted.add(member.memberId)
-            void this.#adopt(group.groupId, member, before)
-          }
+        for (const member of view.state === 'PreparingRebalance' ? view.members.values() : []) {
+          const { memberId, groupInstanceId } = member
+          if (groupInstanceId === except || adopted.has(memberId)) continue
+          if (this.joining({ groupId, groupInstanceId }) !== undefined) continue
+          const wasThere = before === undefined || before.members.get(groupInstanceId)?.memberId === memberId
+          const isKnown = member.subscription !== undefined
+          const afterMs = !isKnown ? ADOPT_UNKNOWN_AFTER_MS : wasThere ? 0 : ADOPT_OTHERS_AFTER_MS
+          if (waitedMs < afterMs + afterMs * random()) continue
+          adopted.add(memberId)
+          void this.#adopt(groupId, member, before)
         }
       } finally {
         deadline.close()
@@ -424,26 +464,70 @@ export class Memberships {
   }
 
   /** Joins in the name of an absent member, with what it told the group, its claim above all. */
-  async #adopt(groupId: string, member: MemberView, view: GroupView): Promise<void> {
+  async #adopt(groupId: string, member: MemberView, before: GroupView | undefined): Promise<void> {
+    const { clock, closing } = this.#settings
     const group = { groupId, groupInstanceId: member.groupInstanceId }
-    const seen = view.members.get(member.groupInstanceId)
-    const known = member.subscription ?? seen?.subscription
-    const held = (member.assignment ?? seen?.assignment)?.held
-    const generationId = (member.assignment ?? seen?.assignment)?.generationId
-    const topics = known?.topics ?? [
-      ...new Set([...view.members.values()].flatMap((one) => one.subscription?.topics ?? [])),
-    ]
-    const isExact = member.subscription !== undefined
+    const known = member.subscription ?? before?.members.get(member.groupInstanceId)?.subscription
+    const given = member.assignment ?? this.#given.get(member.memberId)
+    const others = [...(before?.members.values() ?? [])].flatMap(({ subscription }) => subscription?.topics ?? [])
     const subscription: Subscription = {
-      topics,
-      state: isExact ? known?.state : this.#unknownState(known),
-      owned: held === undefined ? (known?.owned ?? []) : [...held.values()],
-      ownedGeneration: held === undefined ? (known?.ownedGeneration ?? -1) : (generationId ?? -1),
+      topics: known?.topics ?? [...new Set(others)],
+      state: member.subscription === undefined ? this.#unknownState(known) : known?.state,
+      owned: given === undefined ? (known?.owned ?? []) : [...given.held.values()],
+      ownedGeneration: given === undefined ? (known?.ownedGeneration ?? -1) : (given.generationId ?? -1),
     }
+    const application = { group, memberId: '', subscription }
+    const deadline = new Deadline(clock, JOIN_LIMIT_MS, {}, closing)
     try {
-      await this.join({ group, memberId: '', subscription }, view)
+      await this.#noted(application, this.#tryToJoin(application, deadline))
     } catch {
       // Whoever fenced it, or cannot reach the cluster either, is on it.
+    } finally {
+      deadline.close()
+    }
+  }
+
+  #scheduleWatch(): void {
+    const { clock, closing } = this.#settings
+    if (this.#cancelWatch !== undefined || this.#watched.size === 0 || closing.aborted) return
+    this.#cancelWatch = clock.after(WATCH_MS, () => {
+      void this.#lookAtWatched().finally(() => {
+        this.#cancelWatch = undefined
+        this.#scheduleWatch()
+      })
+    })
+  }
+
+  async #lookAtWatched(): Promise<void> {
+    const { clock, closing } = this.#settings
+    const now = clock.monotonic()
+    for (const [groupId, until] of this.#watched) {
+      if (until < now) {
+        this.#watched.delete(groupId)
+        continue
+      }
+      if (closing.aborted) return
+      const deadline = new Deadline(clock, WATCH_MS, {}, closing)
+      try {
+        const { state, members } = await this.look(groupId, deadline)
+        if (state === 'PreparingRebalance') void this.#tend(groupId)
+        else if (members.size === 0) this.#watched.delete(groupId)
+      } catch {
+        // A cluster that cannot be reached is for those to report who need it.
+      } finally {
+        deadline.close()
+      }
+    }
+  }
+
+  /** Takes part in a rebalance that others began, for those of Kedge that are absent. */
+  async #tend(groupId: string): Promise<void> {
+    const { clock, random, closing } = this.#settings
+    try {
+      await sleep(clock, TEND_AFTER_MS * random(), closing)
+      await this.#adoptAbsent(groupId, undefined, undefined, closing)
+    } catch {
+      // The next look sees what is left to do.
     }
   }
 
@@ -454,15 +538,20 @@ export class Memberships {
     return { ...settings, positions: [], claim: { runId: null, ttlMs: UNKNOWN_CLAIM_MS, until } }
   }
 
-  #remember(memberId: string, subscription: Subscription): void {
+  #remember(memberId: string, subscription: Subscription, assignment: Assignment | undefined): void {
     this.#seen.delete(memberId)
     this.#seen.set(memberId, subscription)
+    if (assignment !== undefined) this.#given.set(memberId, assignment)
     if (this.#seen.size <= MAX_SEEN) return
-    for (const oldest of this.#seen.keys()) {
-      this.#seen.delete(oldest)
-      return
-    }
+    const oldest = forgetOldest(this.#seen)
+    if (oldest !== undefined) this.#given.delete(oldest)
   }
+}
+
+function forgetOldest(map: Map<string, unknown>): string | undefined {
+  const oldest = map.keys().next().value
+  if (oldest !== undefined) map.delete(oldest)
+  return oldest
 }
 
 function keyOf({ groupId, groupInstanceId }: GroupInstance): string {
