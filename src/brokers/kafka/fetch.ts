@@ -7,6 +7,7 @@
 import { fetchV13, listOffsetsV7 } from '@platformatic/kafka'
 import type { RecordsBatch } from '@platformatic/kafka'
 import type { FetchLimits, OffsetSpec } from '../../broker.ts'
+import { isWhole } from '../../broker-validation.ts'
 import { BrokerError } from '../../errors.ts'
 import { headersBytes } from '../../headers.ts'
 import { partitionKey, textOf } from '../../record.ts'
@@ -168,12 +169,11 @@ export class Fetcher {
   /** Sees that partitions exist. @throws {BrokerError} UNKNOWN_TOPIC_OR_PARTITION */
   async requirePartitions(partitions: readonly TopicPartition[], deadline: Deadline): Promise<void> {
     for (const { topic, partition } of partitions) {
-      const isThere = async (leaders: readonly number[]): Promise<boolean> => {
-        if (Number.isInteger(partition) && partition >= 0 && partition < leaders.length) return true
-        return partition < (await this.#cluster.freshTopic(topic, deadline)).leaders.length && partition >= 0
-      }
-      const { leaders } = await this.#cluster.topic(topic, deadline)
-      if (!(await isThere(leaders))) throw unknownPartition(topic, partition, leaders.length)
+      const known = (await this.#cluster.topic(topic, deadline)).leaders.length
+      if (isWhole(partition, 0, known - 1)) continue
+      // It may have been added since.
+      const count = (await this.#cluster.refreshTopic(topic, deadline)).leaders.length
+      if (!isWhole(partition, 0, count - 1)) throw unknownPartition(topic, partition, count)
     }
   }
 

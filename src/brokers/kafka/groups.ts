@@ -60,8 +60,6 @@ const FORCE_AGAIN_MS = 10_000
 const KEPT_MS = 5_000
 const MAX_KEPT = 10_000
 const MAX_RACES = 5
-/** A group that rebalances shows nothing of its members; where another process is on it, it soon rests again. */
-const SHOWN_WITHIN_MS = 700
 const RACE_PAUSE_MS = 30
 
 /** A poll's membership, as far as it knows. */
@@ -266,8 +264,12 @@ export class Groups {
   async #poll(request: PollRequest, until: number, deadline: Deadline): Promise<PollResult> {
     const { graceMs } = this.#parts
     const answerBy = until + graceMs
-    const entered = await this.#inTime(this.#enter(request, deadline), answerBy)
-    if (entered === undefined) return await this.#waiting(request, deadline)
+    const late = new AbortController()
+    const entered = await this.#inTime(this.#enter(request, deadline, late.signal), answerBy)
+    if (entered === undefined) {
+      late.abort()
+      return await this.#waiting(request, deadline)
+    }
     let serving = entered
     await this.#autoCommit(request, serving, deadline)
     let positions = await this.#positions(request, serving, undefined, deadline)
@@ -339,17 +341,19 @@ export class Groups {
   }
 
   /** Takes the instance over for a poll, where its claim allows it. */
-  async #enter(request: PollRequest, deadline: Deadline): Promise<Serving> {
+  async #enter(request: PollRequest, deadline: Deadline, late: AbortSignal): Promise<Serving> {
     const { group, run } = request
     const kept = await this.#kept(request, deadline)
     if (kept !== undefined) return kept
     const token = Math.floor(this.#parts.random() * Number.MAX_SAFE_INTEGER).toString(36)
     return await this.#step(group, deadline, async () => {
-      const blindUntil = this.#now() + SHOWN_WITHIN_MS
       for (let races = 0; ;) {
+        late.throwIfAborted()
         const view = await this.#parts.memberships.look(group.groupId, deadline)
         const member = view.members.get(group.groupInstanceId)
-        if (member !== undefined && member.subscription === undefined && this.#now() < blindUntil) {
+        if (member !== undefined && member.subscription === undefined) {
+          // A group that rebalances hides its members. Whoever knows this one, or nobody, will let it rest; then it is seen.
+          void this.#parts.memberships.tend(group.groupId)
           await deadline.pause(RACE_PAUSE_MS)
           continue
         }

@@ -109,7 +109,11 @@ const ADOPT_AFTER_MS = 15
 /** Members that joined since this process looked may be waiting themselves; they are adopted when they are not. */
 const ADOPT_OTHERS_AFTER_MS = 400
 /** What is not known of a member may be known to another process, which then adopts it first. */
-const ADOPT_UNKNOWN_AFTER_MS = 1_000
+const ADOPT_UNKNOWN_AFTER_MS = 600
+/** To a process that watches the group, only what happened in the last second is unknown: somebody else is there. */
+const ADOPT_UNKNOWN_WATCHED_AFTER_MS = 5_000
+/** A join is begun again so often where it was replaced while the group hid what it was. */
+const MAX_REPLACED = 20
 const LOOK_MS = 20
 /** How often a watched group is looked at, and for how long after its last call. */
 const WATCH_MS = 1_000
@@ -151,7 +155,9 @@ export class Memberships {
   /** What members were given when that was last shown, by member id. */
   readonly #given = new Map<string, Assignment>()
   /** Groups that are watched, and until when (monotonic). */
-  readonly #watched = new Map<string, number>()
+  readonly #watched = new Map<string, { readonly since: number; readonly until: number }>()
+  /** Groups in whose rebalance this process takes part for others. */
+  readonly #tended = new Set<string>()
   #cancelWatch: (() => void) | undefined
 
   constructor(settings: MembershipSettings) {
@@ -165,8 +171,10 @@ export class Memberships {
    */
   watch(groupId: string): void {
     if (!this.#settings.isWatching) return
+    const now = this.#settings.clock.monotonic()
+    const since = this.#watched.get(groupId)?.since ?? now
     this.#watched.delete(groupId)
-    this.#watched.set(groupId, this.#settings.clock.monotonic() + WATCH_FOR_MS)
+    this.#watched.set(groupId, { since, until: now + WATCH_FOR_MS })
     if (this.#watched.size > MAX_WATCHED) forgetOldest(this.#watched)
     this.#scheduleWatch()
   }
@@ -218,6 +226,21 @@ export class Memberships {
     this.#joining.set(key, joining)
     joining.catch(() => {})
     return await joining
+  }
+
+  /** Takes part in a rebalance that others began, for those of Kedge that are absent. */
+  async tend(groupId: string): Promise<void> {
+    const { clock, random, closing } = this.#settings
+    if (this.#tended.has(groupId)) return
+    this.#tended.add(groupId)
+    try {
+      await sleep(clock, TEND_AFTER_MS * random(), closing)
+      await this.#adoptAbsent(groupId, undefined, undefined, closing)
+    } catch {
+      // Whoever looks next sees what is left to do.
+    } finally {
+      this.#tended.delete(groupId)
+    }
   }
 
   /** Lets the members that are left after one is gone share its partitions, so that the group rests and shows what they know. */
@@ -311,17 +334,19 @@ export class Memberships {
     const isNew = !view.members.has(application.group.groupInstanceId) || application.memberId !== ''
     void this.#help(application.group, view, isNew, isOver.signal).catch(() => {})
     try {
-      return await this.#tryToJoin(application, deadline)
+      return await this.#tryToJoin(application, deadline, MAX_REPLACED)
     } finally {
       isOver.abort()
       deadline.close()
     }
   }
 
-  async #tryToJoin(application: Application, deadline: Deadline): Promise<Joined> {
+  /** Joins, again where the coordinator moved, the rebalance began anew, or somebody joined as the instance without knowing it. */
+  async #tryToJoin(application: Application, deadline: Deadline, mostReplaced: number): Promise<Joined> {
     const { cluster } = this.#settings
     const { groupId } = application.group
     let { memberId } = application
+    let replaced = 0
     for (let losses = 0; ;) {
       const nodeId = await cluster.coordinatorOf(groupId, deadline)
       try {
@@ -335,7 +360,8 @@ export class Memberships {
       } catch (error) {
         const failure = failureOf(error, `join group ${JSON.stringify(groupId)}`)
         const name = kafkaNameOf(error) ?? (failure instanceof BrokerError ? failure.code : '')
-        if (name === 'FENCED_INSTANCE_ID') {
+        const isReplaced = name === 'FENCED_INSTANCE_ID'
+        if (isReplaced && (replaced++ >= mostReplaced || !(await this.#isHidden(application.group, deadline)))) {
           throw new FencedError('Another process joined as the instance.', { cause: error })
         }
         const isMoved = movedCoordinator.has(name)
@@ -343,10 +369,16 @@ export class Memberships {
         // The rebalance began anew before the leader had decided, or after a broker was gone.
         if (!isMoved && !isLost && pulses[name] === undefined) throw failure
         if (isMoved || isLost) cluster.forgetCoordinator(groupId)
-        if (name === 'UNKNOWN_MEMBER_ID') memberId = ''
-        await deadline.pause(RETRY_MS)
+        if (name === 'UNKNOWN_MEMBER_ID' || isReplaced) memberId = ''
+        await deadline.pause(RETRY_MS * (1 + 2 * this.#settings.random()))
       }
     }
+  }
+
+  /** Whether the group hides what its members are, so that whoever joins as one that is not its own cannot know it. */
+  async #isHidden({ groupId, groupInstanceId }: GroupInstance, deadline: Deadline): Promise<boolean> {
+    const { state, members } = await this.look(groupId, deadline)
+    return state === 'PreparingRebalance' && members.get(groupInstanceId)?.subscription === undefined
   }
 
   async #joinAndSync(
@@ -447,13 +479,16 @@ export class Memberships {
         const waitedMs = clock.monotonic() - startedAt
         for (const member of view.state === 'PreparingRebalance' ? view.members.values() : []) {
           const { memberId, groupInstanceId } = member
-          if (groupInstanceId === except || adopted.has(memberId)) continue
+          if (groupInstanceId === except) continue
           if (this.joining({ groupId, groupInstanceId }) !== undefined) continue
           const wasThere = before === undefined || before.members.get(groupInstanceId)?.memberId === memberId
           const isKnown = member.subscription !== undefined
-          const afterMs = !isKnown ? ADOPT_UNKNOWN_AFTER_MS : wasThere ? 0 : ADOPT_OTHERS_AFTER_MS
+          // Whoever takes an instance back from one that did not know it, knew it.
+          const name = isKnown ? memberId : groupInstanceId
+          if (adopted.has(name)) continue
+          const afterMs = !isKnown ? this.#adoptUnknownAfterMs(groupId) : wasThere ? 0 : ADOPT_OTHERS_AFTER_MS
           if (waitedMs < afterMs + afterMs * random()) continue
-          adopted.add(memberId)
+          adopted.add(name)
           void this.#adopt(groupId, member, before)
         }
       } finally {
@@ -461,6 +496,12 @@ export class Memberships {
       }
       await sleep(clock, LOOK_MS + LOOK_MS * random(), isOver)
     }
+  }
+
+  #adoptUnknownAfterMs(groupId: string): number {
+    const { since = Number.POSITIVE_INFINITY } = this.#watched.get(groupId) ?? {}
+    const isFamiliar = this.#settings.clock.monotonic() - since > 2 * WATCH_MS
+    return isFamiliar ? ADOPT_UNKNOWN_WATCHED_AFTER_MS : ADOPT_UNKNOWN_AFTER_MS
   }
 
   /** Joins in the name of an absent member, with what it told the group, its claim above all. */
@@ -479,7 +520,7 @@ export class Memberships {
     const application = { group, memberId: '', subscription }
     const deadline = new Deadline(clock, JOIN_LIMIT_MS, {}, closing)
     try {
-      await this.#noted(application, this.#tryToJoin(application, deadline))
+      await this.#noted(application, this.#tryToJoin(application, deadline, 0))
     } catch {
       // Whoever fenced it, or cannot reach the cluster either, is on it.
     } finally {
@@ -501,7 +542,7 @@ export class Memberships {
   async #lookAtWatched(): Promise<void> {
     const { clock, closing } = this.#settings
     const now = clock.monotonic()
-    for (const [groupId, until] of this.#watched) {
+    for (const [groupId, { until }] of this.#watched) {
       if (until < now) {
         this.#watched.delete(groupId)
         continue
@@ -510,24 +551,13 @@ export class Memberships {
       const deadline = new Deadline(clock, WATCH_MS, {}, closing)
       try {
         const { state, members } = await this.look(groupId, deadline)
-        if (state === 'PreparingRebalance') void this.#tend(groupId)
+        if (state === 'PreparingRebalance') void this.tend(groupId)
         else if (members.size === 0) this.#watched.delete(groupId)
       } catch {
         // A cluster that cannot be reached is for those to report who need it.
       } finally {
         deadline.close()
       }
-    }
-  }
-
-  /** Takes part in a rebalance that others began, for those of Kedge that are absent. */
-  async #tend(groupId: string): Promise<void> {
-    const { clock, random, closing } = this.#settings
-    try {
-      await sleep(clock, TEND_AFTER_MS * random(), closing)
-      await this.#adoptAbsent(groupId, undefined, undefined, closing)
-    } catch {
-      // The next look sees what is left to do.
     }
   }
 
