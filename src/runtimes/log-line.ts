@@ -25,6 +25,11 @@ export const consoleLog: Log = (event) => {
   else console.log(logLine(event))
 }
 
+/** Prints what a driver has to say as lines where they are in nobody's way. */
+export const noticeLog: Log = (event) => {
+  if (event.level !== 'debug') console.error(logLine(event))
+}
+
 /** A run that had nothing to do ends every minute, and says nothing by it. */
 function isIdleRun({ event, ended, polled }: LogEvent): boolean {
   return event === 'run ended' && ended === 'deadline' && polled === 0
