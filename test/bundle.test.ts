@@ -26,11 +26,14 @@ const client: Entry = {
 afterAll(() => {
   const kib = (bytes: number): string => `${(bytes / KIB).toFixed(1)} KiB`.padStart(11)
   const rows = sizes.map(
-    ([name, { rawBytes, minBytes, gzipBytes }]) =>
-      `${name.padEnd(24)}${kib(rawBytes)}${kib(minBytes)}${kib(gzipBytes)}`,
+    ([name, { rawBytes, minBytes, gzipBytes, startGzipBytes }]) =>
+      `${name.padEnd(24)}${kib(rawBytes)}${kib(minBytes)}${kib(gzipBytes)}${kib(startGzipBytes)}`,
   )
   console.log(
-    [`${''.padEnd(24)}${'raw'.padStart(11)}${'minified'.padStart(11)}${'gzip'.padStart(11)}`, ...rows].join('\n'),
+    [
+      `${''.padEnd(24)}${'raw'.padStart(11)}${'minified'.padStart(11)}${'gzip'.padStart(11)}${'at start'.padStart(11)}`,
+      ...rows,
+    ].join('\n'),
   )
 })
 
@@ -40,7 +43,7 @@ describe('the Worker', () => {
 
     expect(intruders(worker)).toEqual([])
     expect(worker.files).toContain('src/runtimes/cloudflare.ts')
-    expect(worker.files.filter((file) => /\/(log|sqs)[./]/.test(file))).toEqual([])
+    expect(worker.files.filter((file) => /\/(log|sqs|kafka)[./]/.test(file))).toEqual([])
   })
 
   it('is small', async () => {
@@ -67,7 +70,9 @@ describe('the check', () => {
       '@aws-sdk/client-sqs',
     ],
     ['the AWS SDK, loaded when it is needed', "await import('./src/dead-letters/sqs.ts')", '@aws-sdk/client-sqs'],
-    ['a Kafka client', "import { Kafka } from 'kafkajs'\nconsole.log(Kafka)", 'kafkajs'],
+    ['the Kafka driver, loaded when it is needed', "await import('./src/brokers/kafka.ts')", '@platformatic/kafka'],
+    ['the drivers of Node', "import './src/runtimes/broker-drivers.ts'", 'node:fs/promises'],
+    ['another Kafka client', "import { Kafka } from 'kafkajs'\nconsole.log(Kafka)", 'kafkajs'],
   ])('finds %s', async (_name, text, intruder) => {
     expect(intruders(await bundleWorker({ text }))).toContain(intruder)
   })
@@ -95,9 +100,22 @@ describe('the Lambda functions', () => {
   it.each([
     ['produce', 75],
     ['consume', 240],
-  ])('%s is small', async (name, limitKib) => {
-    const bundle = await measured(`Lambda ${name}`, bundleLambda({ file: `functions/${name}.ts` }))
+  ])(
+    '%s reads little at its start, and holds the Kafka client for when a cluster is configured',
+    async (name, limitKib) => {
+      const bundle = await measured(`Lambda ${name}`, bundleLambda({ file: `functions/${name}.ts` }))
 
-    expect(bundle.gzipBytes).toBeLessThan(limitKib * KIB)
+      expect(bundle.startGzipBytes).toBeLessThan(limitKib * KIB)
+      expect(bundle.startPackages).not.toContain('@platformatic/kafka')
+      expect(bundle.packages).toContain('@platformatic/kafka')
+    },
+  )
+
+  it('take no more of the Kafka client along than they use', async () => {
+    const bundle = await bundleLambda({ text: "await import('./src/brokers/kafka.ts')" })
+
+    // Schema registries come with these, and its own producer and consumer with more.
+    expect(bundle.packages.filter((name) => /^(avsc|protobufjs|mnemonist)$/.test(name))).toEqual([])
+    expect(bundle.gzipBytes).toBeLessThan(160 * KIB)
   })
 })

@@ -50,8 +50,8 @@ export async function openWorkerPlatform({ env, onLine, signal }: PlatformOption
 export async function openLambdaPlatform({ env, onLine }: PlatformOptions): Promise<Platform> {
   const taskRoot = mkdtempSync(join(tmpdir(), 'kedge-demo-lambda-'))
   await buildLambda({ entryPoints: ['examples/github-webhooks/lambda.ts'], outdir: taskRoot })
-  const produce = await openLocalLambda({ taskRoot, handler: 'lambda.produce', env, onLine })
-  const consume = await openLocalLambda({ taskRoot, handler: 'lambda.consume', env, onLine, timeoutMs: RUN_MS })
+  const produce = await openLocalLambda({ taskRoot, handler: 'lambda/index.produce', env, onLine })
+  const consume = await openLocalLambda({ taskRoot, handler: 'lambda/index.consume', env, onLine, timeoutMs: RUN_MS })
   return {
     async post(target, headers, body) {
       const result = await produce.invoke(httpApiEvent('POST', target, headers, body))

@@ -95,7 +95,7 @@ describe('produce', () => {
   const headers = { authorization: `Basic ${btoa('shop:p')}`, 'content-type': 'application/json' }
 
   test('takes HTTP API events: text, base64, a body with GET, a path', async () => {
-    await using produce = await open('produce.handler', credentials)
+    await using produce = await open('produce/index.handler', credentials)
     const body = '{"value":{"id":"ä","total":1}}'
     const encoded = {
       ...httpApiEvent('POST', '/produce/orders', headers, Buffer.from(body).toString('base64')),
@@ -118,7 +118,7 @@ describe('produce', () => {
   })
 
   test('answers problems: bad input, no credentials, no gateway', async () => {
-    await using produce = await open('produce.handler', credentials)
+    await using produce = await open('produce/index.handler', credentials)
     const good = '{"value":{"id":"a","total":1}}'
 
     const bad = await answerOf<HttpResult>(produce, httpApiEvent('POST', '/produce/orders', headers, '{"value":{}}'))
@@ -136,7 +136,7 @@ describe('produce', () => {
 describe('consume', () => {
   test('handles, sends dead letters to SQS, commits, reports, and ends before the deadline', async () => {
     await write('{"id":"a","total":1}', 'no order', '{"id":"b","total":2}')
-    await using consume = await open('consume.handler')
+    await using consume = await open('consume/index.handler')
 
     const report = await answerOf<RunReport>(consume, tick)
 
@@ -158,7 +158,7 @@ describe('consume', () => {
   test('whose queue goes away stops before the record and fails; when it is back the next run goes on', async () => {
     const first = await startSqs()
     const letters = await first.createQueue('letters')
-    await using consume = await open('consume.handler', { KEDGE_DEAD_LETTERS: `sqs+${letters}` })
+    await using consume = await open('consume/index.handler', { KEDGE_DEAD_LETTERS: `sqs+${letters}` })
     await write('no order')
     await answerOf<RunReport>(consume, tick)
     const before = await first.receiveAll(letters)
@@ -184,7 +184,7 @@ describe('consume', () => {
   })
 
   test('without its gateway the invocation fails in time; with it back the next one goes on', async () => {
-    await using consume = await open('consume.handler')
+    await using consume = await open('consume/index.handler')
     const port = Number(new URL(gateway.url).port)
     await gateway.close()
 
@@ -198,7 +198,7 @@ describe('consume', () => {
   })
 
   test('wrong settings fail the cold start, all of them named', async () => {
-    await using consume = await open('consume.handler', { KEDGE_RUN_MS: 'long', KEDGE_OOPS: '1' })
+    await using consume = await open('consume/index.handler', { KEDGE_RUN_MS: 'long', KEDGE_OOPS: '1' })
 
     const result = await consume.invoke(tick)
 
@@ -208,7 +208,7 @@ describe('consume', () => {
   })
 
   test('a dead-letter store that Lambda does not know is refused by its scheme', async () => {
-    await using consume = await open('consume.handler', { KEDGE_DEAD_LETTERS: 'redis://127.0.0.1' })
+    await using consume = await open('consume/index.handler', { KEDGE_DEAD_LETTERS: 'redis://127.0.0.1' })
 
     const result = await consume.invoke(tick)
 
