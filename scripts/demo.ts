@@ -2,16 +2,18 @@
  * `npm run demo`: the main job on real input. Every example delivery of GitHub's webhooks goes through the produce
  * function into a topic, cron runs consume it, and what became of each one is read back and counted.
  */
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import type { Broker } from '../src/broker.ts'
 import { restBroker } from '../src/brokers/rest.ts'
 import { readConfig } from '../src/config.ts'
 import { topicDeadLetters } from '../src/dead-letters/topic.ts'
-import { KedgeError } from '../src/errors.ts'
-import { openGateway } from '../src/runtimes/gateway-process.ts'
+import { type ErrorCode, KedgeError } from '../src/errors.ts'
+import { openGateway, whereRecordsAre } from '../src/runtimes/gateway-process.ts'
 import type { TopicPartitionOffset } from '../src/record.ts'
 import { allDeliveries, type Delivery } from './demo/deliveries.ts'
 import { openLambdaPlatform, openWorkerPlatform, type Platform } from './demo/platform.ts'
@@ -20,17 +22,21 @@ import { judge, tableOf } from './demo/verdict.ts'
 import { stopSignal } from './stop-signal.ts'
 
 const help = `Usage: npm run demo [-- --runtime worker|lambda] [-- --help]
+       KEDGE_BROKER=kafka://host:port npm run demo
 
 Posts every example delivery of GitHub's webhooks (npm package @octokit/webhooks-examples) to the produce function of
 examples/github-webhooks, consumes them by cron runs, and counts what became of each. Ends with status 1 if one is missing
-or doubled. Everything runs on this machine and leaves nothing behind.
+or doubled. Everything runs on this machine and leaves nothing behind: over the embedded log, in a folder of its own; over a
+Kafka cluster (with the settings KEDGE_KAFKA_...), under names of its own that are deleted at the end.
 
   --runtime worker   the functions run in workerd (default)
   --runtime lambda   the functions run as Lambda handlers, over Lambda's Runtime API
 `
 
-const TOPIC = 'github'
-const GROUP = 'github-demo'
+/** What the example calls its topic and group. */
+const exampleNames = { topic: 'github', groupId: 'github-demo' }
+/** What the functions consume as. */
+const INSTANCE = 'demo'
 const PARTITIONS = 3
 /** Deliveries on their way at once. */
 const CONCURRENCY = 6
@@ -75,19 +81,27 @@ async function main(): Promise<number> {
 async function run(runtime: string, openPlatform: typeof openWorkerPlatform, dataDir: string): Promise<number> {
   const startedAt = performance.now()
   const deliveries = allDeliveries()
+  const cluster = clusterSettings()
+  const names = cluster === undefined ? exampleNames : namesOfOurOwn()
+  const { topic, groupId } = names
   const config = readConfig('gateway', {
+    ...cluster,
     KEDGE_GATEWAY_PORT: '0',
     KEDGE_DATA: dataDir,
-    KEDGE_TOPICS: `${TOPIC}:${PARTITIONS}`,
+    KEDGE_TOPICS: `${topic}:${PARTITIONS}`,
     KEDGE_USERNAME: 'demo',
     KEDGE_PASSWORD: 'gateway-secret',
   })
   await using gateway = await openGateway(config)
+  await using cleanUp = new AsyncDisposableStack()
+  if (cluster !== undefined) cleanUp.defer(() => leaveNothing(gateway.broker, names))
   const handled: TopicPartitionOffset[] = []
   const others: string[] = []
   await using platform = await openPlatform({
     signal: stop,
+    names: cluster === undefined ? undefined : names,
     env: {
+      KEDGE_GROUP_INSTANCE: INSTANCE,
       UPSTASH_KAFKA_REST_URL: gateway.url,
       UPSTASH_KAFKA_REST_USERNAME: 'demo',
       UPSTASH_KAFKA_REST_PASSWORD: 'gateway-secret',
@@ -102,7 +116,9 @@ async function run(runtime: string, openPlatform: typeof openWorkerPlatform, dat
   })
   await using broker = restBroker({ url: gateway.url, username: 'demo', password: 'gateway-secret' })
   await using store = topicDeadLetters({ broker })
-  console.log(`${deliveries.length} deliveries, ${runtime} functions, gateway on ${gateway.url}, log in ${dataDir}`)
+  console.log(
+    `${deliveries.length} deliveries, ${runtime} functions, gateway on ${gateway.url}, records ${whereRecordsAre(config.broker)}`,
+  )
 
   const acknowledged = new Map<string, TopicPartitionOffset>()
   const deadLetteredSoFar = (): number => others.filter((line) => line.startsWith('dead-lettered ')).length
@@ -113,25 +129,26 @@ async function run(runtime: string, openPlatform: typeof openWorkerPlatform, dat
       ),
     PROGRESS_MS,
   )
+  const done = new AbortController()
   try {
-    const done = new AbortController()
     const ticking = tickUntil(AbortSignal.any([done.signal, stop]), platform)
-    await postAll(deliveries, platform, acknowledged)
-    await until(async () => (await lagOf(broker, TOPIC, GROUP)) === 0, DRAIN_MS)
+    await postAll(topic, deliveries, platform, acknowledged)
+    await until(async () => (await lagOf(broker, topic, groupId)) === 0, DRAIN_MS)
     done.abort()
     // The last run has committed everything; what it may still do is say so.
     await ticking
   } finally {
+    done.abort()
     clearInterval(progress)
   }
 
   const { rows, problems } = judge({
     deliveries,
     acknowledged,
-    records: await allRecords(broker, TOPIC),
+    records: await allRecords(broker, topic),
     handled,
-    letters: await allLetters(store, GROUP, TOPIC),
-    lag: await lagOf(broker, TOPIC, GROUP),
+    letters: await allLetters(store, groupId, topic),
+    lag: await lagOf(broker, topic, groupId),
   })
   console.log(`\n${tableOf(rows)}\n`)
   for (const problem of problems) console.error(`WRONG: ${problem}`)
@@ -146,7 +163,33 @@ async function run(runtime: string, openPlatform: typeof openWorkerPlatform, dat
   return 0
 }
 
+/** The settings of the cluster that the demo is to run over, where one is named. */
+function clusterSettings(): Record<string, string | undefined> | undefined {
+  if (process.env['KEDGE_BROKER']?.startsWith('kafka:') !== true) return undefined
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => /^KEDGE_(BROKER$|KAFKA_)/.test(name)))
+}
+
+/** Names that nobody else has on a cluster that is shared. */
+function namesOfOurOwn(): typeof exampleNames {
+  const name = `kedge_demo_${randomBytes(6).toString('hex')}`
+  return { topic: name, groupId: name }
+}
+
+/** Deletes what the demo made on a cluster: its topic, the topic of dead letters beside it, and the group with them. */
+async function leaveNothing(broker: Broker, { topic, groupId }: typeof exampleNames): Promise<void> {
+  await broker.leave({ groupId, groupInstanceId: INSTANCE }).catch(ignoreCode('UNKNOWN_MEMBER_ID'))
+  const isOurs = (name: string): boolean => name === topic || name.startsWith(`${topic}.`)
+  for (const found of await broker.topics()) if (isOurs(found.topic)) await broker.deleteTopic(found.topic)
+}
+
+function ignoreCode(code: ErrorCode): (error: unknown) => void {
+  return (error) => {
+    if (!(error instanceof KedgeError) || error.code !== code) throw error
+  }
+}
+
 async function postAll(
+  topic: string,
   deliveries: readonly Delivery[],
   platform: Platform,
   acknowledged: Map<string, TopicPartitionOffset>,
@@ -156,7 +199,7 @@ async function postAll(
     for (const { id, headers, body } of waiting) {
       stop.throwIfAborted()
       // GitHub can be given a URL but no Authorization header, so its credentials stand in the query.
-      const answer = await platform.post(`/webhook?topic=${TOPIC}&user=github&pass=webhook-secret`, headers, body)
+      const answer = await platform.post(`/webhook?topic=${topic}&user=github&pass=webhook-secret`, headers, body)
       if (answer.status !== 200) throw new Error(`${id} was refused with ${answer.status}: ${answer.body}`)
       const [metadata] = JSON.parse(answer.body) as TopicPartitionOffset[]
       if (metadata !== undefined) acknowledged.set(id, metadata)

@@ -13,7 +13,7 @@ const repository = z.object({ id: z.number(), full_name: z.string() })
 const common = { repository, sender: account }
 
 /** Every delivery is a JSON object; what is in it depends on the event. */
-const github = defineTopic('github', z.looseObject({ action: z.string().optional() }))
+const Delivery = z.looseObject({ action: z.string().optional() })
 
 const Issue = z.object({
   ...common,
@@ -50,77 +50,83 @@ function event(name: string): { 'x-github-event': string } {
   return { 'x-github-event': name }
 }
 
-const router = createRouter()
-  .on({ topic: narrowTopic(github, Issue), headers: event('issues') }, ({ value }, { log }) => {
-    log('issue', { action: value.action, number: value.issue.number, length: value.issue.body.length })
-  })
-  .on({ topic: narrowTopic(github, IssueComment), headers: event('issue_comment') }, ({ value }, { log }) => {
-    log('comment', { length: value.comment.body.length })
-  })
-  .on({ topic: narrowTopic(github, PullRequest), headers: event('pull_request') }, ({ value }, { log }) => {
-    log('pull request', { action: value.action, number: value.number })
-  })
-  .on({ topic: narrowTopic(github, CheckRun), headers: event('check_run') }, ({ value }, { log }) => {
-    log('check', { status: value.check_run.status })
-  })
-  .on({ topic: narrowTopic(github, Release), headers: event('release') }, ({ value }, { log }) => {
-    log('release', { tag: value.release.tag_name })
-  })
-  .on({ topic: narrowTopic(github, Discussion), headers: event('discussion') }, ({ value }, { log }) => {
-    log('discussion', { number: value.discussion.number })
-  })
-  .on({ topic: narrowTopic(github, DeploymentStatus), headers: event('deployment_status') }, ({ value }, { log }) => {
-    log('deployed', { to: value.deployment_status.environment_url })
-  })
-  .on({ topic: narrowTopic(github, Label), headers: event('label') }, ({ value }, { log }) => {
-    log('label', { name: value.label.name })
-  })
-  .on({ topic: narrowTopic(github, Create), headers: event('create') }, ({ value }, { log }) => {
-    log('created', { ref: value.ref, type: value.ref_type })
-  })
-  .on({ topic: narrowTopic(github, Repository), headers: event('repository') }, ({ value }, { log }) => {
-    log('repository', { action: value.action, name: value.repository.full_name })
-  })
-  .on({ topic: narrowTopic(github, CheckSuite), headers: event('check_suite') }, ({ value }, { log }) => {
-    log('check suite', { commit: value.check_suite.head_sha })
-  })
-  .on({ topic: narrowTopic(github, WorkflowJob), headers: event('workflow_job') }, ({ value }, { log }) => {
-    log('job', { name: value.workflow_job.name })
-  })
-  .on({ topic: narrowTopic(github, Milestone), headers: event('milestone') }, ({ value }, { log }) => {
-    log('milestone', { number: value.milestone.number, due: value.milestone.due_on })
-  })
-  .on({ topic: narrowTopic(github, Star), headers: event('star') }, ({ value }, { log }) => {
-    log('star', { by: value.sender.login })
-  })
-  .on({ topic: narrowTopic(github, Fork), headers: event('fork') }, ({ value }, { log }) => {
-    log('fork', { to: value.forkee.full_name })
-  })
-  // By header alone: the handler gets the value as the topic has it.
-  .on({ topic: github, headers: event('push') }, ({ value }, { log }) => {
-    log('push', { fields: Object.keys(value).length })
-  })
-  // By key: the produce function makes the id of the repository or organisation the key (worker.ts, lambda.ts), so the
-  // hooks of one organisation can have a handler of their own. Two conditions win over one.
-  .on(
-    { topic: github, key: '38302899', headers: { 'x-github-hook-installation-target-type': 'organization' } },
-    (_record, { log }) => {
-      log('of our organisation')
-    },
-  )
-  // A handler that always fails: after its attempts the record is a dead letter (`exhausted`).
-  .on({ topic: github, headers: event('deployment') }, () => {
-    throw new Error('The deployment service does not answer.')
-  })
-  .otherwise('dead-letter')
+/** What the topic and the group are called, for a cluster where those names are taken. */
+export interface GithubNames {
+  /** @default 'github' */
+  readonly topic?: string
+  /** @default 'github-demo' */
+  readonly groupId?: string
+}
 
-/** The app: everything above as one consumer group. */
-export const app: App = defineApp({
-  groupId: 'github-demo',
-  topics: [github],
-  router,
-  retry: { maxAttempts: 3, initialMs: 20, maxMs: 100 },
-})
+/** The app: one consumer group with everything above. */
+export function githubApp({ topic = 'github', groupId = 'github-demo' }: GithubNames = {}): App {
+  const github = defineTopic(topic, Delivery)
+  const router = createRouter()
+    .on({ topic: narrowTopic(github, Issue), headers: event('issues') }, ({ value }, { log }) => {
+      log('issue', { action: value.action, number: value.issue.number, length: value.issue.body.length })
+    })
+    .on({ topic: narrowTopic(github, IssueComment), headers: event('issue_comment') }, ({ value }, { log }) => {
+      log('comment', { length: value.comment.body.length })
+    })
+    .on({ topic: narrowTopic(github, PullRequest), headers: event('pull_request') }, ({ value }, { log }) => {
+      log('pull request', { action: value.action, number: value.number })
+    })
+    .on({ topic: narrowTopic(github, CheckRun), headers: event('check_run') }, ({ value }, { log }) => {
+      log('check', { status: value.check_run.status })
+    })
+    .on({ topic: narrowTopic(github, Release), headers: event('release') }, ({ value }, { log }) => {
+      log('release', { tag: value.release.tag_name })
+    })
+    .on({ topic: narrowTopic(github, Discussion), headers: event('discussion') }, ({ value }, { log }) => {
+      log('discussion', { number: value.discussion.number })
+    })
+    .on({ topic: narrowTopic(github, DeploymentStatus), headers: event('deployment_status') }, ({ value }, { log }) => {
+      log('deployed', { to: value.deployment_status.environment_url })
+    })
+    .on({ topic: narrowTopic(github, Label), headers: event('label') }, ({ value }, { log }) => {
+      log('label', { name: value.label.name })
+    })
+    .on({ topic: narrowTopic(github, Create), headers: event('create') }, ({ value }, { log }) => {
+      log('created', { ref: value.ref, type: value.ref_type })
+    })
+    .on({ topic: narrowTopic(github, Repository), headers: event('repository') }, ({ value }, { log }) => {
+      log('repository', { action: value.action, name: value.repository.full_name })
+    })
+    .on({ topic: narrowTopic(github, CheckSuite), headers: event('check_suite') }, ({ value }, { log }) => {
+      log('check suite', { commit: value.check_suite.head_sha })
+    })
+    .on({ topic: narrowTopic(github, WorkflowJob), headers: event('workflow_job') }, ({ value }, { log }) => {
+      log('job', { name: value.workflow_job.name })
+    })
+    .on({ topic: narrowTopic(github, Milestone), headers: event('milestone') }, ({ value }, { log }) => {
+      log('milestone', { number: value.milestone.number, due: value.milestone.due_on })
+    })
+    .on({ topic: narrowTopic(github, Star), headers: event('star') }, ({ value }, { log }) => {
+      log('star', { by: value.sender.login })
+    })
+    .on({ topic: narrowTopic(github, Fork), headers: event('fork') }, ({ value }, { log }) => {
+      log('fork', { to: value.forkee.full_name })
+    })
+    // By header alone: the handler gets the value as the topic has it.
+    .on({ topic: github, headers: event('push') }, ({ value }, { log }) => {
+      log('push', { fields: Object.keys(value).length })
+    })
+    // By key: the produce function makes the id of the repository or organisation the key (worker.ts, lambda.ts), so the
+    // hooks of one organisation can have a handler of their own. Two conditions win over one.
+    .on(
+      { topic: github, key: '38302899', headers: { 'x-github-hook-installation-target-type': 'organization' } },
+      (_record, { log }) => {
+        log('of our organisation')
+      },
+    )
+    // A handler that always fails: after its attempts the record is a dead letter (`exhausted`).
+    .on({ topic: github, headers: event('deployment') }, () => {
+      throw new Error('The deployment service does not answer.')
+    })
+    .otherwise('dead-letter')
+
+  return defineApp({ groupId, topics: [github], router, retry: { maxAttempts: 3, initialMs: 20, maxMs: 100 } })
+}
 
 /** The header in which GitHub says which repository, organisation or app a hook belongs to: the key of its records. */
 export function webhookKey(request: Request): string | null {

@@ -1,6 +1,6 @@
 /** The example as a Cloudflare Worker. */
 import { type Worker, worker } from '../../src/runtimes/cloudflare.ts'
-import { app, webhookKey } from './app.ts'
+import { githubApp, webhookKey } from './app.ts'
 
-const handlers: Worker = worker(app, { webhookKey })
+const handlers: Worker = worker(githubApp(), { webhookKey })
 export default handlers
