@@ -2,6 +2,7 @@
  * `npm start`: everything on this machine. The gateway over the embedded log, the Worker in real workerd, and a cron that
  * ticks it, until Ctrl-C.
  */
+import { hostname } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { App } from '../src/app.ts'
@@ -17,18 +18,25 @@ type StartConfig = ConfigByPart['start']
 const help = `Usage: npm start [-- --help]
 
 Runs Kedge on this machine until Ctrl-C, without an account and without the network:
-  the gateway over the embedded log in .kedge/, on http://127.0.0.1:8790
+  the gateway over the embedded log in .kedge/, or a Kafka cluster (KEDGE_BROKER=kafka://host:port), on http://127.0.0.1:8790
   the Worker (functions/worker.ts) in workerd, on http://127.0.0.1:8787; edits of functions/app.ts are taken over
   a cron that ticks it all the time, so that records are handled within a second
 
 Settings are environment variables (docs/configuration.md), among them:
   KEDGE_GATEWAY_PORT  KEDGE_WORKER_PORT  KEDGE_DATA  KEDGE_BROKER  KEDGE_TOPICS  KEDGE_USERNAME  KEDGE_PASSWORD
+
+A cluster may be shared: this session then consumes as a group instance of its own, start-<host name>, unless
+KEDGE_GROUP_INSTANCE names another, and leaves the group at its end. The topics of functions/app.ts are created there where they
+are missing, and stay.
 `
 
 /** A run waits for records nearly this long, then the next tick comes: short, so that an edit is soon taken over. */
 const DEV_RUN_MS = 5000
 /** Between two ticks at least: a run that fails ends at once. */
 const LEAST_TICK_MS = 1000
+
+/** Leaving a group may take so long. */
+const LEAVE_MS = 3000
 
 /** Counts the edits of the app, so that each is imported anew. */
 let appVersion = 0
@@ -56,8 +64,10 @@ async function main(): Promise<void> {
   await requireFreePorts(config)
 
   await using gateway = await openGateway(config)
+  await using cleanUp = new AsyncDisposableStack()
   const session = { broker: gateway.broker, instance: functions.groupInstanceId }
-  await takeOverApp(session)
+  const { groupId } = await takeOverApp(session)
+  if (config.broker.kind === 'kafka') cleanUp.defer(() => leave(session, groupId))
   await using worker = await openLocalWorker({
     port: config.workerPort,
     vars: workerVars(config, gateway.url),
@@ -98,7 +108,7 @@ async function requireFreePorts(config: StartConfig): Promise<void> {
  * Reads functions/app.ts as it is now, creates its topics where they are missing, and frees what a run left that died:
  * with the last session, or when its Worker was replaced. Nobody else can hold the claim of this session's instance.
  */
-async function takeOverApp({ broker, instance }: Session): Promise<void> {
+async function takeOverApp({ broker, instance }: Session): Promise<App> {
   appVersion += 1
   const { app } = (await import(`../functions/app.ts?${appVersion}`)) as { app: App }
   const existing = new Set((await broker.topics()).map(({ topic }) => topic))
@@ -111,6 +121,17 @@ async function takeOverApp({ broker, instance }: Session): Promise<void> {
       await broker.release({ groupId, groupInstanceId: instance }, runId)
     }
   }
+  return app
+}
+
+/** Lets the other members of the group have the partitions now, and not when the session has lapsed. */
+async function leave({ broker, instance }: Session, groupId: string): Promise<void> {
+  try {
+    await broker.leave({ groupId, groupInstanceId: instance }, { timeoutMs: LEAVE_MS })
+  } catch (failure) {
+    const isNoMember = failure instanceof KedgeError && failure.code === 'UNKNOWN_MEMBER_ID'
+    if (!isNoMember) console.error(failure instanceof KedgeError ? failure.message : failure)
+  }
 }
 
 /** What the Worker is told: the functions' settings of this shell, and what makes sense on one machine for the rest. */
@@ -119,8 +140,9 @@ function workerVars(config: StartConfig, gatewayUrl: string): Record<string, str
   const ours = Object.entries(process.env).filter(
     (entry): entry is [string, string] => passedOn.test(entry[0]) && entry[1] !== undefined,
   )
-  const { credentials } = config
+  const { credentials, broker } = config
   return {
+    ...(broker.kind === 'kafka' ? { KEDGE_GROUP_INSTANCE: `start-${hostname()}` } : {}),
     // Nobody but this machine reaches the Worker, unless the shell says whom it may serve.
     ...(process.env['KEDGE_PRODUCE_USERNAME'] === undefined ? { KEDGE_PRODUCE_AUTH: 'none' } : {}),
     KEDGE_RUN_MS: String(DEV_RUN_MS),
