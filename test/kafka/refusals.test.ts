@@ -43,10 +43,11 @@ afterEach(async () => {
 })
 
 describe('a wrong bootstrap', () => {
+  const limits = { ...PLENTY, maxWaitMs: 300 }
   const uses: [string, (broker: Broker) => Promise<unknown>][] = [
     ['produce', (broker) => broker.produce([record('t', 'v')])],
-    ['fetch', (broker) => broker.fetch([{ topic: 't', partition: 0, offset: 0 }], PLENTY)],
-    ['poll', (broker) => broker.poll({ group: instanceOf('g'), topics: ['t'], ...PLENTY })],
+    ['fetch', (broker) => broker.fetch([{ topic: 't', partition: 0, offset: 0 }], limits)],
+    ['poll', (broker) => broker.poll({ group: instanceOf('g'), topics: ['t'], ...limits })],
     ['commit', (broker) => broker.commit(instanceOf('g'), [{ topic: 't', partition: 0, offset: 0 }])],
     ['topics', (broker) => broker.topics()],
   ]
@@ -69,12 +70,12 @@ describe('a wrong bootstrap', () => {
   })
 
   it.each(uses)('that takes the connection and says nothing: %s', async (_name, use) => {
-    await using proxy = await startProxy(1)
+    await using proxy = await startProxy(Number(bootstrapServers().split(/[:,]/)[1]))
     proxy.stall()
     await using wrong = kafkaBroker({ bootstrapServers: [`127.0.0.1:${proxy.port}`], timeoutMs: 1_000 })
 
     // A poll's and a fetch's wait comes on top of the call's own limit.
-    await within(1_000 + PLENTY.maxWaitMs + LATE_MS, refusal(use(wrong), 'TIMEOUT', 'NETWORK'))
+    await within(1_000 + limits.maxWaitMs + LATE_MS, refusal(use(wrong), 'TIMEOUT', 'NETWORK'))
   })
 
   it('that is no Kafka', async () => {
@@ -89,7 +90,7 @@ describe('a wrong bootstrap', () => {
     server.close()
   })
 
-  it.each(['', 'host', 'host:', ':9092', 'host:0', 'host:65536', 'host:x', 'http://host:9092'])(
+  it.each(['', 'host:', ':9092', 'host:0', 'host:65536', 'host:x', 'http://host:9092'])(
     'that is no address is refused at once: %j',
     (address) => {
       expect(() => kafkaBroker({ bootstrapServers: [address] })).toThrow(ConfigError)

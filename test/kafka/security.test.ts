@@ -53,7 +53,7 @@ describe('SASL', () => {
 
     const error = await expectUnusable(broker, 'SASL_AUTHENTICATION_FAILED')
 
-    expect(error.message).toContain('SCRAM-SHA-256')
+    expect(error.message).toMatch(/mechanism/)
   })
 
   it('says so when the listener wants no credentials', async () => {
@@ -225,12 +225,11 @@ function open(
 /** Produces and polls, so that every kind of connection was made. */
 async function expectUsable(broker: Broker): Promise<void> {
   const group = instanceOf(unusedName('open'))
-  await broker.poll({ group, topics: ['open'], ...PLENTY, maxWaitMs: 0, autoOffsetReset: 'latest' })
   const value = unusedName('value')
   await broker.produce([record('open', value)])
   const values: string[] = []
   while (!values.includes(value)) {
-    const { records } = await broker.poll({ group, topics: ['open'], ...PLENTY })
+    const { records } = await broker.poll({ group, topics: ['open'], ...PLENTY, autoOffsetReset: 'earliest' })
     expect(records.length, 'records within the wait').toBeGreaterThan(0)
     values.push(...valuesOf(records))
   }
