@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { installKafka } from './install.ts'
+import { runProgram, smallHeap } from './programs.ts'
 
 /** What a cluster is started with. */
 export interface KafkaOptions {
@@ -56,7 +57,6 @@ export interface KafkaCluster extends AsyncDisposable {
 
 const START_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 20_000
-const smallHeap = ['-Xms128m', '-Xmx512m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1']
 
 /** Everything that makes a cluster of one machine answer quickly. */
 function quickSettings(brokers: number): Record<string, string> {
@@ -228,15 +228,8 @@ function kafkaNode(plan: NodePlan, classPath: string, folder: string): KafkaNode
 }
 
 async function runTool(classPath: string, mainClass: string, args: readonly string[], input = ''): Promise<string> {
-  const child = spawn('java', [...smallHeap, '-cp', classPath, mainClass, ...args])
-  let output = ''
-  let errors = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (errors += text))
-  child.stdin.end(input)
-  const [status] = (await once(child, 'close')) as [number | null]
-  if (status !== 0) throw new Error(`${mainClass} ended with status ${status}: ${errors}${output}`)
-  return output
+  const output = await runProgram('java', [...smallHeap, '-cp', classPath, mainClass, ...args], input)
+  return output.toString()
 }
 
 function accepts(port: number): Promise<boolean> {

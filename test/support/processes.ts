@@ -11,28 +11,51 @@ export interface SpawnedProgram extends AsyncDisposable {
   line(text: string): Promise<void>
   /** Resolves when so many lines were printed. */
   lines(count: number): Promise<void>
+  /** Writes to its input. */
+  send(text: string): void
+  /** Ends its input and resolves with its exit status when it has ended. */
+  end(): Promise<number | null>
   /** Sends a signal and resolves when the process has ended. */
   kill(signal: NodeJS.Signals): Promise<void>
 }
 
 /** Runs a program with Node, its output gathered; killed at the end of the scope. */
 export function spawnNode(file: string, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): SpawnedProgram {
-  const child = spawn(process.execPath, [file, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...env },
-  })
+  return spawnProgram(process.execPath, [file, ...args], { env })
+}
+
+export interface ProgramOptions {
+  readonly env?: NodeJS.ProcessEnv
+  /** Longest wait for output, milliseconds. @default 5000 */
+  readonly limitMs?: number
+}
+
+/** Runs any program, its output gathered and its input open; killed at the end of the scope. */
+export function spawnProgram(
+  command: string,
+  args: readonly string[],
+  { env = {}, limitMs = 5_000 }: ProgramOptions = {},
+): SpawnedProgram {
+  const child = spawn(command, args, { env: { ...process.env, ...env } })
   const ended = once(child, 'exit')
   let output = ''
   let errors = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
   child.stderr.setEncoding('utf8').on('data', (text: string) => (errors += text))
+  // A program that has ended reads no more; how it ended is seen by its status.
+  child.stdin.on('error', () => {})
   const printed = (): string[] => output.split('\n').slice(0, -1)
-  const wait = (condition: () => boolean): Promise<void> =>
-    until(() => {
-      if (condition()) return true
-      if (child.exitCode !== null) throw new Error(`${file} ended with status ${child.exitCode}: ${errors || output}`)
-      return false
-    })
+  const wait = (condition: () => boolean, what: string): Promise<void> =>
+    until(
+      () => {
+        if (condition()) return true
+        if (child.exitCode !== null) {
+          throw new Error(`${[command, ...args].join(' ')} ended with status ${child.exitCode}: ${errors || output}`)
+        }
+        return false
+      },
+      { what, timeoutMs: limitMs },
+    )
   const kill = async (signal: NodeJS.Signals): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) child.kill(signal)
     await ended
@@ -40,8 +63,14 @@ export function spawnNode(file: string, args: readonly string[] = [], env: NodeJ
   return {
     pid: child.pid ?? 0,
     printed,
-    line: (text) => wait(() => printed().some((line) => line.includes(text))),
-    lines: (count) => wait(() => printed().length >= count),
+    line: (text) => wait(() => printed().some((line) => line.includes(text)), `the line ${text}`),
+    lines: (count) => wait(() => printed().length >= count, `${count} lines`),
+    send: (text) => void child.stdin.write(text),
+    async end() {
+      child.stdin.end()
+      const [status] = (await ended) as [number | null]
+      return status
+    },
     kill,
     [Symbol.asyncDispose]: () => kill('SIGKILL'),
   }
