@@ -807,7 +807,7 @@ export class Groups {
     const claim = this.#stateOf(member)?.claim ?? null
     const isLive = claim !== null && this.#leftOf(claim) > 0
     if (runId === undefined) {
-      if (isLive) throw claimLost(group, undefined)
+      if (isLive && claim.runId !== null) throw claimLost(group, undefined)
       return
     }
     if (!isLive) throw claimLost(group, runId)
