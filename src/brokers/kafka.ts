@@ -24,10 +24,14 @@ import { systemRandom } from '../random.ts'
 import type { CommittedOffset } from '../record.ts'
 import { Cluster } from './kafka/cluster.ts'
 import type { Address } from './kafka/connections.ts'
+import { Commits } from './kafka/commits.ts'
 import { Deadline } from './kafka/deadline.ts'
 import { Fetcher } from './kafka/fetch.ts'
 import { Groups } from './kafka/groups.ts'
+import { Instances } from './kafka/instances.ts'
 import { CLIENT_ID, Memberships } from './kafka/membership.ts'
+import { Polls } from './kafka/polls.ts'
+import { Positions } from './kafka/positions.ts'
 import { Produces } from './kafka/produce.ts'
 import { Sender } from './kafka/sender.ts'
 import { batchBytesFor, TopicConfigs } from './kafka/topic-configs.ts'
@@ -146,6 +150,8 @@ class KafkaBroker implements Broker {
   readonly #produces: Produces
   readonly #fetcher: Fetcher
   readonly #memberships: Memberships
+  readonly #polls: Polls
+  readonly #commits: Commits
   readonly #groups: Groups
 
   constructor(options: KafkaBrokerOptions) {
@@ -190,15 +196,31 @@ class KafkaBroker implements Broker {
       isWatching: options.cache ?? true,
       closing: this.#closing.signal,
     })
-    this.#groups = new Groups({
+    const instances = new Instances({
       cluster: this.#cluster,
       memberships: this.#memberships,
+      clock,
+      random,
+      isKeeping: options.cache ?? true,
+    })
+    const positions = new Positions({ memberships: this.#memberships, fetcher: this.#fetcher, log })
+    this.#commits = new Commits({ memberships: this.#memberships, instances, fetcher: this.#fetcher, clock })
+    this.#polls = new Polls({
+      cluster: this.#cluster,
+      memberships: this.#memberships,
+      instances,
+      positions,
       fetcher: this.#fetcher,
       clock,
       random,
-      log,
       graceMs: options.pollGraceMs ?? kafkaBrokerDefaults.pollGraceMs,
-      isKeeping: options.cache ?? true,
+    })
+    this.#groups = new Groups({
+      cluster: this.#cluster,
+      memberships: this.#memberships,
+      instances,
+      commits: this.#commits,
+      clock,
     })
   }
 
@@ -223,7 +245,7 @@ class KafkaBroker implements Broker {
   }
 
   async poll(...[request, call = {}]: Parameters<Broker['poll']>): ReturnType<Broker['poll']> {
-    return await this.#run(call, request.maxWaitMs, (deadline) => this.#groups.poll(request, deadline))
+    return await this.#run(call, request.maxWaitMs, (deadline) => this.#polls.poll(request, deadline))
   }
 
   async claim(...[group, run, call = {}]: Parameters<Broker['claim']>): Promise<void> {
@@ -235,7 +257,7 @@ class KafkaBroker implements Broker {
   }
 
   async commit(...[group, offsets, options = {}, call = {}]: Parameters<Broker['commit']>): Promise<void> {
-    await this.#run(call, 0, (deadline) => this.#groups.commit(group, offsets, options, deadline))
+    await this.#run(call, 0, (deadline) => this.#commits.commit(group, offsets, options, deadline))
   }
 
   async committed(...[groupId, partitions, call = {}]: Parameters<Broker['committed']>): Promise<CommittedOffset[]> {

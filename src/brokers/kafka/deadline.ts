@@ -48,7 +48,21 @@ export class Deadline {
 
   /** What `work` gives, unless the call ends before. */
   async race<T>(work: Promise<T>): Promise<T> {
+    // Nobody may be there any more when it fails.
+    work.catch(() => {})
     return await Promise.race([work, this.#ended])
+  }
+
+  /** What `work` gives, or undefined when `at` (monotonic) is there before; the work goes on. */
+  async within<T>(work: Promise<T>, at: number): Promise<T | undefined> {
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    const cancel = this.clock.after(Math.max(0, at - this.clock.monotonic()), () => resolve(undefined))
+    work.catch(() => {})
+    try {
+      return await Promise.race([work, promise, this.#ended])
+    } finally {
+      cancel()
+    }
   }
 
   /** Waits, at most to the end. */

@@ -145,6 +145,13 @@ export class FencedError extends Error {
   override readonly name = 'FencedError' as const
 }
 
+/** The group moved on since it was looked at: another look may help. */
+export class MovedOnError extends Error {
+  override readonly name = 'MovedOnError' as const
+}
+
+const movedOn: ReadonlySet<string> = new Set(['FENCED_INSTANCE_ID', 'UNKNOWN_MEMBER_ID', 'REBALANCE_IN_PROGRESS'])
+
 /** The members that this process joins as. */
 export class Memberships {
   readonly #settings: MembershipSettings
@@ -272,7 +279,11 @@ export class Memberships {
     })
   }
 
-  /** Stores offsets in a member's name, or, where the group has no members, in nobody's. */
+  /**
+   * Stores offsets in a member's name, or, where the group has no members, in nobody's.
+   * @throws {MovedOnError}
+   * @throws {BrokerError} ILLEGAL_GENERATION, GROUP_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_OR_PARTITION, ...
+   */
   async commit(
     groupId: string,
     member: CommittingMember | undefined,
@@ -297,9 +308,14 @@ export class Memberships {
       }),
     )
     const what = `commit offsets of group ${JSON.stringify(groupId)}`
-    await this.#settings.cluster.onCoordinator(groupId, what, deadline, async (connection) => {
-      await offsetCommitV8.api.async(connection, groupId, generationId, memberId, groupInstanceId, topics)
-    })
+    try {
+      await this.#settings.cluster.onCoordinator(groupId, what, deadline, async (connection) => {
+        await offsetCommitV8.api.async(connection, groupId, generationId, memberId, groupInstanceId, topics)
+      })
+    } catch (error) {
+      const isMovedOn = error instanceof BrokerError && movedOn.has(error.code)
+      throw isMovedOn ? new MovedOnError(error.message, { cause: error }) : error
+    }
   }
 
   /** The group's committed offsets: of the partitions, or all that there are. */

@@ -1,0 +1,55 @@
+/** Claims of runs on their instances, as they stand in the members' subscriptions: who has one, until when, and whom it shuts out. */
+import { DEFAULT_CLAIM_TTL_MS } from '../../broker.ts'
+import type { CommitOptions, GroupInstance, RunPosition } from '../../broker.ts'
+import { claimHeld, claimLost } from './group-errors.ts'
+import type { StoredClaim } from './subscription.ts'
+
+/** A claim that begins, or begins anew, now. */
+export function claimOf(
+  { runId, claimTtlMs = DEFAULT_CLAIM_TTL_MS }: Pick<RunPosition, 'runId' | 'claimTtlMs'>,
+  nowMs: number,
+): StoredClaim {
+  return { runId, ttlMs: claimTtlMs, until: nowMs + claimTtlMs }
+}
+
+/** Whether less than this part of a claim's life is left. */
+export function isAging(claim: StoredClaim | null, part: number, nowMs: number): boolean {
+  return claim !== null && claim.until - nowMs < claim.ttlMs * part
+}
+
+/** A run, or a caller without one, that begins: what the instance's last run polled and did not commit comes again. */
+export function isTaking(claim: StoredClaim | null, run: RunPosition | undefined): boolean {
+  if (run === undefined) return claim !== null
+  if (claim === null) return true
+  return claim.runId === null ? run.generationId === undefined : claim.runId !== run.runId
+}
+
+/** @throws {BrokerError} CLAIM_HELD where a live claim shuts the caller out */
+export function refuseHeld(
+  group: GroupInstance,
+  claim: StoredClaim | null,
+  run: Pick<RunPosition, 'runId' | 'generationId'> | undefined,
+  nowMs: number,
+): void {
+  if (claim === null || claim.until <= nowMs) return
+  if (run !== undefined && claim.runId === run.runId) return
+  // A run that can name a generation was there before anybody forgot who holds the claim. Who polls without runs has none.
+  if (claim.runId === null && (run === undefined || run.generationId !== undefined)) return
+  throw claimHeld(group, claim.until - nowMs)
+}
+
+/** @throws {BrokerError} CLAIM_LOST where the committing run does not hold the claim, or another does */
+export function requireClaim(
+  group: GroupInstance,
+  claim: StoredClaim | null,
+  { runId, generationId }: CommitOptions,
+  nowMs: number,
+): void {
+  const isLive = claim !== null && claim.until > nowMs
+  if (runId === undefined) {
+    if (isLive && claim.runId !== null) throw claimLost(group, undefined)
+    return
+  }
+  const isItsOwn = isLive && (claim.runId === runId || (claim.runId === null && generationId !== undefined))
+  if (!isItsOwn) throw claimLost(group, runId)
+}

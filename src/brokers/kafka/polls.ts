@@ -1,0 +1,360 @@
+/**
+ * Polls: join for a moment where it has to be, read in slices and see between them whether the membership is still good, note
+ * with the member what the next poll has to know. A poll answers within its wait, whatever its group is doing.
+ *
+ * It is one file because a poll's membership changes under it, and every step goes on from what it is then.
+ */
+import type { GroupInstance, PollRequest, PollResult, RunPosition } from '../../broker.ts'
+import { checkPoll } from '../../broker-validation.ts'
+import type { Clock } from '../../clock.ts'
+import { BrokerError } from '../../errors.ts'
+import type { Random } from '../../random.ts'
+import type { ConsumerRecord, TopicPartitionOffset } from '../../record.ts'
+import { partitionKey } from '../../record.ts'
+import { comparePartitions } from '../../sticky-assignor.ts'
+import { claimOf, isAging, isTaking, refuseHeld } from './claims.ts'
+import type { Cluster } from './cluster.ts'
+import type { Deadline } from './deadline.ts'
+import type { Fetcher } from './fetch.ts'
+import { SLICE_MS } from './fetch.ts'
+import { claimHeld, claimLost, contested } from './group-errors.ts'
+import type { Instances } from './instances.ts'
+import { keyOf } from './instances.ts'
+import { bare, deliveredOf, newState, ownedBy, paid, positionsAfter, stateOf, topicsOf } from './member-state.ts'
+import type { GroupView, Joined, Memberships, MemberView } from './membership.ts'
+import { FencedError, MovedOnError } from './membership.ts'
+import type { PositionMap, Positions } from './positions.ts'
+import type { Assignment, MemberState } from './subscription.ts'
+import { Turns } from './turns.ts'
+
+/** What polls are served with. */
+export interface PollsParts {
+  readonly cluster: Cluster
+  readonly memberships: Memberships
+  readonly instances: Instances
+  readonly positions: Positions
+  readonly fetcher: Fetcher
+  readonly clock: Clock
+  readonly random: Random
+  /** How much longer than its wait a poll may take, milliseconds. */
+  readonly graceMs: number
+}
+
+/** How long a caller whose join still waits for others is asked to stay away. */
+const JOIN_RETRY_AFTER_MS = 500
+/** A membership that was found good is taken for good so long. */
+const TRUSTED_MS = 100
+/** What was read is noted with the member within this time, or not at all: it comes again then. */
+const NOTE_LIMIT_MS = 200
+const LOOK_LIMIT_MS = 50
+const MAX_RACES = 5
+const RACE_PAUSE_MS = 30
+
+/** As whom a poll is served, as far as it knows. */
+interface Serving {
+  readonly joined: Joined
+  readonly state: MemberState
+  /** Monotonic time at which it was good. */
+  readonly goodAt: number
+  /** The group does not have the state yet. */
+  readonly isUnnoted: boolean
+}
+
+/** All polls of this process. */
+export class Polls {
+  readonly #parts: PollsParts
+  /** Polls of one instance are served one after the other. */
+  readonly #turns = new Turns()
+
+  constructor(parts: PollsParts) {
+    this.#parts = parts
+  }
+
+  /** Serves a poll. @see Broker.poll */
+  async poll(request: PollRequest, deadline: Deadline): Promise<PollResult> {
+    checkPoll(request)
+    const { group } = request
+    const until = this.#now() + request.maxWaitMs
+    const key = keyOf(group)
+    const isTaken = this.#turns.isTaken(key)
+    const prelude = async (): Promise<void> => {
+      for (const topic of request.topics) await this.#parts.cluster.freshTopic(topic, deadline)
+      // A run that has to wait for its turn is told at once where another holds the claim.
+      if (isTaken) this.#refuseShown(request, await this.#parts.memberships.look(group.groupId, deadline))
+    }
+    const serve = async (): Promise<PollResult> => {
+      deadline.signal.throwIfAborted()
+      return await this.#poll(request, until, deadline)
+    }
+    return await deadline.race(this.#turns.take(key, serve, prelude))
+  }
+
+  /** Serves a poll, again from its beginning where the group moved on at the wrong moment. */
+  async #poll(request: PollRequest, until: number, deadline: Deadline): Promise<PollResult> {
+    for (;;) {
+      try {
+        return await this.#serve(request, until, deadline)
+      } catch (error) {
+        if (!(error instanceof MovedOnError)) throw error
+        this.#parts.instances.forget(request.group)
+        if (this.#now() >= until + this.#parts.graceMs) return await this.#waiting(request, deadline)
+        await deadline.pause(RACE_PAUSE_MS)
+      }
+    }
+  }
+
+  async #serve(request: PollRequest, until: number, deadline: Deadline): Promise<PollResult> {
+    const { positions: places, graceMs } = this.#parts
+    const late = new AbortController()
+    const entered = await deadline.within(this.#enter(request, deadline, late.signal), until + graceMs)
+    if (entered === undefined) {
+      late.abort()
+      return await this.#waiting(request, deadline)
+    }
+    let serving = await this.#autoCommit(request, entered, deadline)
+    let positions = await places.of(request, serving.joined, serving.state, undefined, deadline)
+    for (;;) {
+      const leftMs = Math.max(0, until - this.#now())
+      const seen = await this.#read(request, [...positions.values()], Math.min(leftMs, SLICE_MS), deadline)
+      if (seen === undefined) return resultOf(serving.joined, [])
+      if (seen.outOfRange.length > 0) {
+        await places.settle(request.group, serving.state, positions, seen.outOfRange, deadline)
+        continue
+      }
+      const isEnd = seen.records.length > 0 || this.#now() >= until
+      const by = Math.max(until, this.#now()) + graceMs
+      const next: Serving | 'ended' | undefined = await deadline.within(this.#confirm(request, serving, deadline), by)
+      if (next === undefined) return { ...resultOf(serving.joined, []), retryAfterMs: JOIN_RETRY_AFTER_MS }
+      if (next === 'ended') return resultOf(serving.joined, [])
+      const isSame = next.joined.generationId === serving.joined.generationId
+      serving = next
+      if (!isSame) {
+        // Others may hold what was read. What this instance holds now is read anew, unless its time is over.
+        positions = await places.of(request, serving.joined, serving.state, positions, deadline)
+        if (this.#now() >= until + graceMs) return resultOf(serving.joined, [])
+      } else if (isEnd) {
+        const joined = await this.#note(request, serving, positions, seen.records, deadline)
+        return resultOf(joined, seen.records)
+      }
+    }
+  }
+
+  /** Undefined where the poll is to end empty: a topic of it was deleted while it waited. */
+  async #read(
+    request: PollRequest,
+    from: readonly TopicPartitionOffset[],
+    waitMs: number,
+    deadline: Deadline,
+  ): Promise<Awaited<ReturnType<Fetcher['read']>> | undefined> {
+    try {
+      return await this.#parts.fetcher.read(from, request, waitMs, deadline)
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return undefined
+      throw error
+    }
+  }
+
+  /** The answer of a poll whose join waits for others: nothing is known to have changed. */
+  async #waiting({ group, run }: PollRequest, deadline: Deadline): Promise<PollResult> {
+    const look = this.#parts.memberships.look(group.groupId, deadline)
+    const view = await deadline.within(look, this.#now() + LOOK_LIMIT_MS).catch(() => undefined)
+    const assignment = view?.members.get(group.groupInstanceId)?.assignment
+    return {
+      records: [],
+      generationId: assignment?.generationId ?? run?.generationId ?? 0,
+      assignment: partitionsOf(assignment),
+      retryAfterMs: JOIN_RETRY_AFTER_MS,
+    }
+  }
+
+  /** Becomes the instance for a poll, where its claim allows it. `late` is aborted when the poll has answered without. */
+  async #enter(request: PollRequest, deadline: Deadline, late: AbortSignal): Promise<Serving> {
+    const { memberships, instances, random } = this.#parts
+    const { group, run } = request
+    const kept = await this.#asKept(request, deadline)
+    if (kept !== undefined) return kept
+    const poll = Math.floor(random() * Number.MAX_SAFE_INTEGER).toString(36)
+    return await instances.step(group, deadline, async () => {
+      for (let races = 0; ;) {
+        late.throwIfAborted()
+        const view = await memberships.look(group.groupId, deadline)
+        const member = view.members.get(group.groupInstanceId)
+        if (member !== undefined && member.subscription === undefined) {
+          // A group that rebalances hides its members. Whoever knows this one, or nobody, will let it rest; then it is seen.
+          void memberships.tend(group.groupId)
+          await deadline.pause(RACE_PAUSE_MS)
+          continue
+        }
+        this.#refuseShown(request, view)
+        const state = this.#stateFor(request, member, poll)
+        try {
+          const joined = await instances.join(group, view, request.topics, state)
+          if (run !== undefined) await this.#requireStillHeld(group, joined, member, run, deadline)
+          return { joined, state, goodAt: this.#now(), isUnnoted: false }
+        } catch (error) {
+          if (!(error instanceof FencedError)) throw error
+          races += 1
+          if (races > MAX_RACES) throw contested(group, error)
+          await deadline.pause(RACE_PAUSE_MS * (1 + 2 * random()))
+        }
+      }
+    })
+  }
+
+  /** What the member is to be from now on. */
+  #stateFor({ run, ...request }: PollRequest, member: MemberView | undefined, poll: string): MemberState {
+    const now = this.#parts.clock.now()
+    const known = stateOf(member, now)
+    // Whoever only held a claim has not joined yet.
+    const isNew = known === undefined || member?.subscription?.topics.length === 0
+    const settings = isNew ? newState(request, now) : known
+    const keepsPositions = !isTaking(known?.claim ?? null, run) && run?.positions === undefined
+    return {
+      ...settings,
+      positions: keepsPositions ? (known?.positions ?? []) : [],
+      claim: run === undefined ? null : claimOf(run, now),
+      poll,
+    }
+  }
+
+  /** The membership that this process has from an earlier call, where it is still good for this one. */
+  async #asKept(request: PollRequest, deadline: Deadline): Promise<Serving | undefined> {
+    const { instances, memberships, clock } = this.#parts
+    const { group, run } = request
+    const kept = instances.kept(group)
+    if (kept === undefined || !instances.isFresh(kept)) return undefined
+    const { joined, state } = kept
+    if ((state.claim?.runId ?? undefined) !== run?.runId || isAging(state.claim, 1 / 2, clock.now())) return undefined
+    if (joined.subscription.topics.join() !== topicsOf(request.topics).join()) return undefined
+    const pulse = await memberships.heartbeat(group, joined, deadline)
+    if (pulse === 'alive') return { joined, state, goodAt: this.#now(), isUnnoted: false }
+    instances.forget(group)
+    return undefined
+  }
+
+  /** Two runs that look at once both see an instance that is free; the one that joined last has it. */
+  async #requireStillHeld(
+    group: GroupInstance,
+    joined: Joined,
+    before: MemberView | undefined,
+    run: RunPosition,
+    deadline: Deadline,
+  ): Promise<void> {
+    const { memberships, clock } = this.#parts
+    if (!isTaking(stateOf(before, clock.now())?.claim ?? null, run)) return
+    const view = await memberships.look(group.groupId, deadline)
+    const member = view.members.get(group.groupInstanceId)
+    if (member === undefined || member.memberId === joined.memberId) return
+    const claim = stateOf(member, clock.now())?.claim ?? null
+    if (claim !== null && claim.runId !== run.runId) throw claimHeld(group, claim.until - clock.now())
+  }
+
+  /**
+   * As whom the poll may go on: the same, the instance after a rebalance, or not at all, because it left or a newer poll is
+   * served. Renews the run's claim where that is due.
+   */
+  async #confirm(request: PollRequest, serving: Serving, deadline: Deadline): Promise<Serving | 'ended'> {
+    const { memberships, instances, clock } = this.#parts
+    const { group, run } = request
+    const { joined } = serving
+    const isClaimAging = run !== undefined && isAging(serving.state.claim, 1 / 2, clock.now())
+    if (!isClaimAging) {
+      if (this.#now() - serving.goodAt < TRUSTED_MS) return serving
+      const pulse = await memberships.heartbeat(group, joined, deadline)
+      if (pulse === 'alive') return { ...serving, goodAt: this.#now() }
+    }
+    return await instances.step(group, deadline, async () => {
+      await memberships.joining(group)?.catch(() => undefined)
+      const view = await memberships.look(group.groupId, deadline)
+      const member = view.members.get(group.groupInstanceId)
+      if (member === undefined) return 'ended'
+      const isSame = member.memberId === joined.memberId
+      const now = stateOf(member, clock.now())
+      // Whoever adopted the instance kept what it was; where that is hidden, this poll knows it best.
+      const isReplaced = !isSame && now?.claim?.runId !== null && now?.poll !== serving.state.poll
+      if (isReplaced) {
+        if (run !== undefined && now?.claim?.runId !== run.runId) throw claimLost(group, run.runId)
+        return 'ended'
+      }
+      const claim = run === undefined ? serving.state.claim : claimOf(run, clock.now())
+      const state: MemberState = { ...serving.state, claim }
+      const subscription = { topics: topicsOf(request.topics), state, ...ownedBy(member, joined) }
+      // During a rebalance the member goes on as itself; to be shown with a younger claim it comes as new.
+      const memberId = isSame && view.state !== 'Stable' ? member.memberId : ''
+      try {
+        const again = await memberships.join({ group, memberId, subscription }, view)
+        instances.keep(group, again, state, this.#now())
+        return { joined: again, state, goodAt: this.#now(), isUnnoted: serving.isUnnoted }
+      } catch (error) {
+        if (error instanceof FencedError) return 'ended'
+        throw error
+      }
+    })
+  }
+
+  /** Commits what answers before this poll delivered, when the interval is over. Asking again says that they were handled. */
+  async #autoCommit({ group }: PollRequest, serving: Serving, deadline: Deadline): Promise<Serving> {
+    const { joined, state } = serving
+    const { autoCommit } = state
+    const at = this.#parts.clock.now()
+    if (autoCommit === null || at - autoCommit.at < autoCommit.everyMs) return serving
+    const owed = deliveredOf(state).filter((entry) => joined.assignment.held.has(partitionKey(entry)))
+    if (owed.length === 0) return serving
+    const { groupId, groupInstanceId } = group
+    await this.#parts.memberships.commit(groupId, { ...joined, groupInstanceId }, owed, deadline)
+    return { ...serving, state: { ...paid(state), autoCommit: { ...autoCommit, at } }, isUnnoted: true }
+  }
+
+  /** Keeps with the member what the next poll has to know, where that does not bring it itself. Gives the membership since. */
+  async #note(
+    { group, run }: PollRequest,
+    { joined, state, isUnnoted }: Serving,
+    began: PositionMap,
+    records: readonly ConsumerRecord[],
+    deadline: Deadline,
+  ): Promise<Joined> {
+    const { memberships, instances, clock } = this.#parts
+    const positions = run?.positions === undefined ? positionsAfter(joined, state, began, records) : state.positions
+    const isMoved = JSON.stringify(positions) !== JSON.stringify(state.positions)
+    if (!isMoved && !isUnnoted && !isAging(state.claim, 3 / 4, clock.now())) return joined
+    const claim = run === undefined ? state.claim : claimOf(run, clock.now())
+    const next: MemberState = { ...state, claim, positions, positionsGeneration: joined.generationId }
+    const subscription = { topics: joined.subscription.topics, state: next, ...ownedBy(undefined, joined) }
+    const noting = instances.step(group, undefined, async () => {
+      const noted = await memberships.join({ group, memberId: '', subscription }, viewOf(group, joined))
+      instances.keep(group, noted, next)
+      return noted
+    })
+    try {
+      return (await deadline.within(noting, this.#now() + NOTE_LIMIT_MS)) ?? joined
+    } catch (error) {
+      if (error instanceof FencedError) return joined
+      throw error
+    }
+  }
+
+  /** @throws {BrokerError} CLAIM_HELD where the group shows a claim that shuts the poll out */
+  #refuseShown({ group, run }: PollRequest, view: GroupView): void {
+    const member = view.members.get(group.groupInstanceId)
+    const now = this.#parts.clock.now()
+    if (member?.subscription !== undefined) refuseHeld(group, stateOf(member, now)?.claim ?? null, run, now)
+  }
+
+  #now(): number {
+    return this.#parts.clock.monotonic()
+  }
+}
+
+/** The group as a poll knows it that has joined: enough for a join as the same instance. */
+function viewOf({ groupInstanceId }: GroupInstance, { memberId, subscription, assignment }: Joined): GroupView {
+  const member: MemberView = { memberId, groupInstanceId, subscription, assignment }
+  return { state: 'Stable', members: new Map([[groupInstanceId, member]]), foreign: [], foreignMembers: 0 }
+}
+
+function resultOf({ generationId, assignment }: Joined, records: readonly ConsumerRecord[]): PollResult {
+  return { records, generationId, assignment: partitionsOf(assignment) }
+}
+
+function partitionsOf(assignment: Assignment | undefined): PollResult['assignment'] {
+  return [...(assignment?.held.values() ?? [])].map(bare).toSorted(comparePartitions)
+}
