@@ -5,6 +5,8 @@
 import {
   ConfigResourceTypes,
   Connection,
+  consumerGroupDescribeV0,
+  decodeConsumerProtocolAssignment,
   deleteGroupsV2,
   deleteTopicsV6,
   describeGroupsV5,
@@ -16,6 +18,7 @@ import {
   ResponseError,
 } from '@platformatic/kafka'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { TopicPartition } from '../../src/record.ts'
 
 /** Longest time that a cluster may take to be empty, milliseconds. */
 const WIPE_LIMIT_MS = 20_000
@@ -40,8 +43,15 @@ export interface KafkaAdmin extends AsyncDisposable {
   groups(): Promise<string[]>
   /** Deletes these topics and all groups, those with members included. Takes a few milliseconds where there are none. */
   wipe(): Promise<void>
+  /** The members of a group, of any client, and what each holds; none while it rebalances. */
+  members(groupId: string): Promise<DescribedMember[]>
   /** Sets a topic's configuration, by Kafka's names. */
   configureTopic(topic: string, configs: Readonly<Record<string, string>>): Promise<void>
+}
+
+export interface DescribedMember {
+  readonly memberId: string
+  readonly assignment: readonly TopicPartition[]
 }
 
 /** Connects to every broker of the cluster. */
@@ -61,6 +71,10 @@ export async function kafkaAdmin(servers: string = bootstrapServers()): Promise<
     async groups() {
       const listed = await Promise.all(connections.map((one) => groupsOf(one)))
       return listed.flat().map(({ groupId }) => groupId)
+    },
+    async members(groupId) {
+      const described = await Promise.all(connections.map((one) => membersOn(one, groupId)))
+      return described.flat()
     },
     async wipe() {
       const deadline = performance.now() + WIPE_LIMIT_MS
@@ -106,6 +120,44 @@ export async function connected(server: string): Promise<Connection> {
   return connection
 }
 
+/** The members of a stable group that this broker coordinates, of either protocol. */
+async function membersOn(connection: Connection, groupId: string): Promise<DescribedMember[]> {
+  const classic = await describeGroupsV5.api.async(connection, [groupId], false).catch(noGroups)
+  const newer = await consumerGroupDescribeV0.api.async(connection, [groupId], false).catch(noGroups)
+  const isStable = ({ groupState }: { readonly groupState: string }): boolean => groupState === 'Stable'
+  return [
+    ...classic.groups.filter(isStable).flatMap(({ members }) =>
+      members.map(({ memberId, memberAssignment }) => ({
+        memberId,
+        // A member that was given nothing at all has no bytes to show for it.
+        assignment:
+          memberAssignment.length === 0
+            ? []
+            : flat(decodeConsumerProtocolAssignment(memberAssignment).assignedPartitions ?? []),
+      })),
+    ),
+    ...newer.groups.filter(isStable).flatMap(({ members }) =>
+      members.map(({ memberId, assignment }) => ({
+        memberId,
+        assignment: flat(
+          assignment.topicPartitions.map(({ topicName, partitions }) => ({ topic: topicName, partitions })),
+        ),
+      })),
+    ),
+  ]
+}
+
+function flat(
+  byTopic: readonly { readonly topic: string; readonly partitions: readonly number[] }[],
+): TopicPartition[] {
+  return byTopic.flatMap(({ topic, partitions }) => partitions.map((partition) => ({ topic, partition })))
+}
+
+/** A broker that does not coordinate the group, or knows it by the other protocol, answers with an error. */
+function noGroups(): { groups: never[] } {
+  return { groups: [] }
+}
+
 interface ListedGroup {
   readonly groupId: string
   readonly groupState: string
@@ -125,17 +177,23 @@ async function deleteTopics(connection: Connection, names: readonly string[]): P
 }
 
 async function deleteGroups(connection: Connection, groups: readonly ListedGroup[]): Promise<void> {
-  const ids = groups.map(({ groupId }) => groupId)
-  const withMembers = groups.flatMap(({ groupId, groupState }) => (groupState === 'Empty' ? [] : [groupId]))
-  if (withMembers.length > 0) {
-    const described = await describeGroupsV5.api.async(connection, withMembers, false)
-    for (const { groupId, members } of described.groups) {
-      // A static member is removed by its instance id, whoever holds it.
-      const leaving = members.map(({ memberId, groupInstanceId }) =>
-        groupInstanceId === null ? { memberId } : { memberId: '', groupInstanceId },
-      )
-      if (leaving.length > 0) await leaveGroupV5.api.async(connection, groupId, leaving)
-    }
+  for (const { groupId, groupState } of groups) {
+    if (groupState !== 'Empty') await removeMembers(connection, groupId)
   }
+  const ids = groups.map(({ groupId }) => groupId)
   if (ids.length > 0) await deleteGroupsV2.api.async(connection, ids)
+}
+
+async function removeMembers(connection: Connection, groupId: string): Promise<void> {
+  const classic = await describeGroupsV5.api.async(connection, [groupId], false).catch(noGroups)
+  const newer = await consumerGroupDescribeV0.api.async(connection, [groupId], false).catch(noGroups)
+  const members = [
+    ...classic.groups.flatMap((group) => group.members.map((one) => ({ ...one, instanceId: one.groupInstanceId }))),
+    ...newer.groups.flatMap((group) => group.members),
+  ]
+  // A static member is removed by its instance id, whoever holds it.
+  const leaving = members.map(({ memberId, instanceId }) =>
+    instanceId === null || instanceId === undefined ? { memberId } : { memberId: '', groupInstanceId: instanceId },
+  )
+  if (leaving.length > 0) await leaveGroupV5.api.async(connection, groupId, leaving)
 }

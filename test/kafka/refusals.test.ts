@@ -1,5 +1,11 @@
 /** What cannot be served: a named error in time, or the documented policy. Never a hang, and nothing skipped in silence. */
-import { type Connection, deleteRecordsV2, encodeConsumerProtocolSubscription, joinGroupV9 } from '@platformatic/kafka'
+import {
+  type Connection,
+  consumerGroupHeartbeatV1,
+  deleteRecordsV2,
+  encodeConsumerProtocolSubscription,
+  joinGroupV9,
+} from '@platformatic/kafka'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
@@ -261,6 +267,21 @@ describe('a group id that is used otherwise', () => {
     expect(error.retriable).toBe(false)
   })
 
+  it('by consumers of the newer protocol is refused: they would hide who claims what', async () => {
+    const topic = await newTopic()
+    const group = newGroup()
+    await broker.committed(group.groupId)
+    const memberId = 'AAAAAAAAAAAAAAAAAAAAAA'
+    await heartbeat(group.groupId, memberId, 0, [topic])
+
+    const polled = broker.poll({ group, topics: [topic], ...PLENTY, maxWaitMs: 1_000 })
+    const error = await within(3_000, refusal(polled, 'INCONSISTENT_GROUP_PROTOCOL')).finally(() =>
+      heartbeat(group.groupId, memberId, -1, null),
+    )
+
+    expect(error.message).toContain(group.groupId)
+  })
+
   it('is listed, or left out, but hurts no description of others', async () => {
     const topic = await newTopic()
     const group = newGroup()
@@ -331,6 +352,24 @@ async function deleteBelow(topic: string, offset: number): Promise<void> {
 async function endOf(topic: string): Promise<number | undefined> {
   const [end] = await broker.offsets([{ topic, partition: 0 }], 'latest')
   return end?.offset
+}
+
+/** Joins (epoch 0) or leaves (epoch -1) a group by the protocol of KIP-848. */
+async function heartbeat(groupId: string, memberId: string, epoch: number, topics: string[] | null): Promise<void> {
+  const partitions = epoch === 0 ? [] : null
+  await consumerGroupHeartbeatV1.api.async(
+    connection,
+    groupId,
+    memberId,
+    epoch,
+    null,
+    null,
+    30_000,
+    topics,
+    null,
+    null,
+    partitions,
+  )
 }
 
 async function joinAs(groupId: string, protocolType: string, protocol: string, topic: string): Promise<void> {

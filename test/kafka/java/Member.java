@@ -18,7 +18,17 @@ import org.apache.kafka.common.serialization.StringDeserializer;
 public class Member {
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            run(args);
+        } catch (Throwable failure) {
+            // Java's launcher of source files loses it.
+            failure.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void run(String[] args) throws Exception {
         var settings = new Properties();
         settings.put("bootstrap.servers", args[0]);
         settings.put("group.id", args[1]);
