@@ -53,7 +53,9 @@ export function worker(app: App, options: ProduceOptions = {}): Worker {
     async scheduled(_controller, env) {
       try {
         const { config } = await open(env)
+        await using broker = await openBroker(config.broker, {})
         await scheduledRun(app, config, {
+          broker,
           runId: crypto.randomUUID(),
           budget: {
             runMs: config.runMs ?? DEFAULT_RUN_MS,

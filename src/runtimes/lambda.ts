@@ -33,7 +33,7 @@ const MARGIN_MS = 500
 export function lambdaProduce(app: App, options: ProduceOptions = {}): ProduceHandler {
   const config = readConfig('functions', process.env)
   const onFailure = (failure: unknown): void => console.error(failureText(failure))
-  // Begun at the cold start, whose time is not billed to a call; a failure is each call's.
+  // Begun at the cold start, before the first call asks for it; a failure is each call's.
   const opening = openBroker(config.broker, brokerDrivers).then((broker) =>
     handle(produceApp(app, broker, config, { onFailure, ...options })),
   )
@@ -53,12 +53,14 @@ export function lambdaConsume(app: App): ConsumeHandler {
   const config = readConfig('functions', process.env)
   return async (_event, context) => {
     try {
+      // For this run alone: between two invocations the process stands still, and its connections are lost.
+      await using broker = await openBroker(config.broker, brokerDrivers)
       return await scheduledRun(app, config, {
         // Lambda may deliver one event twice, under one request id; two runs with one id would share a claim.
         runId: `${context.awsRequestId}.${crypto.randomUUID()}`,
         budget: budgetOf(config, context),
         log: consoleLog,
-        brokers: brokerDrivers,
+        broker,
         deadLetters: deadLetterDrivers,
       })
     } catch (failure) {

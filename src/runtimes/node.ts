@@ -14,6 +14,7 @@ import { systemRandom } from '../random.ts'
 import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { consoleLog } from './log-line.ts'
+import { openBroker } from './open-broker.ts'
 import { failureText, scheduledRun } from './scheduled-run.ts'
 
 /** How a process consumes. */
@@ -42,6 +43,7 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
   const { signal, env = process.env, log = consoleLog, clock = systemClock } = options
   const { onFailure = (failure) => console.error(failureText(failure)) } = options
   const config = readConfig('functions', env)
+  await using broker = await openBroker(config.broker, brokerDrivers)
   let failures = 0
   while (!signal.aborted) {
     try {
@@ -52,7 +54,7 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
           ...(config.runSubrequests === undefined ? {} : { maxCalls: config.runSubrequests }),
         },
         log,
-        brokers: brokerDrivers,
+        broker,
         deadLetters: deadLetterDrivers,
         signal,
       })

@@ -1,8 +1,9 @@
 /**
- * One scheduled run, as every platform does it: the broker and the dead-letter store that the settings name, one consumer
- * run within what the platform grants.
+ * One scheduled run, as every platform does it: the dead-letter store that the settings name, one consumer run within what
+ * the platform grants.
  */
 import type { App } from '../app.ts'
+import type { Broker } from '../broker.ts'
 import type { FunctionsConfig } from '../config.ts'
 import type { BudgetOptions } from '../consumer/budget.ts'
 import type { RunReport } from '../consumer/report.ts'
@@ -10,7 +11,6 @@ import { createConsumer } from '../consumer.ts'
 import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { KedgeError } from '../errors.ts'
 import type { Log } from '../logger.ts'
-import { type BrokerDrivers, openBroker } from './open-broker.ts'
 import { type DeadLetterDrivers, openDeadLetters } from './open-dead-letters.ts'
 
 /** What a platform adds to the settings. */
@@ -18,8 +18,8 @@ export interface ScheduledRun {
   readonly runId: string
   readonly budget: BudgetOptions
   readonly log: Log
-  /** Drivers of brokers beside `rest`, which every platform has. @default none */
-  readonly brokers?: BrokerDrivers
+  /** The one that the settings name, opened by the platform. Not closed with the run. */
+  readonly broker: Broker
   /** Drivers of dead-letter stores beside `topic`, which every platform has. @default none */
   readonly deadLetters?: DeadLetterDrivers
   readonly signal?: AbortSignal
@@ -39,10 +39,10 @@ class RunFailedError extends Error {
 /**
  * Runs the app once.
  * @throws {RunFailedError} when the broker was failing to the end or a partition got no further.
- * @throws {ConfigError} for a broker or a dead-letter store that this platform does not have.
+ * @throws {ConfigError} for a dead-letter store this platform does not have.
  */
 export async function scheduledRun(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
-  await using broker = await openBroker(config.broker, run.brokers ?? {})
+  const { broker } = run
   await using deadLetters = await openDeadLetters(config.deadLetters, {
     topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
     ...run.deadLetters,
