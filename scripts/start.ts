@@ -136,7 +136,7 @@ async function leave({ broker, instance }: Session, groupId: string): Promise<vo
 
 /** What the Worker is told: the functions' settings of this shell, and what makes sense on one machine for the rest. */
 function workerVars(config: StartConfig, gatewayUrl: string): Record<string, string> {
-  const passedOn = /^(KEDGE_(PRODUCE|GROUP|DEAD|RUN)_|UPSTASH_KAFKA_REST_(USERNAME|PASSWORD)$)/
+  const passedOn = /^(KEDGE_(PRODUCE|GROUP|SESSION|DEAD|RUN)_|UPSTASH_KAFKA_REST_(USERNAME|PASSWORD)$)/
   const ours = Object.entries(process.env).filter(
     (entry): entry is [string, string] => passedOn.test(entry[0]) && entry[1] !== undefined,
   )

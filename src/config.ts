@@ -104,6 +104,8 @@ export interface FunctionsConfig {
   /** Topics without a schema that the produce function takes as they come; `*` means all. */
   readonly produceRawTopics: readonly string[]
   readonly groupInstanceId: string
+  /** How long the instance stays a member between two runs, milliseconds; absent means the consumer's own default. */
+  readonly sessionTimeoutMs: number | undefined
   /** URL of the dead-letter store. */
   readonly deadLetters: string
   /** Longest run, milliseconds; absent means the runtime's own default. */
@@ -152,6 +154,9 @@ const mechanisms = {
   'scram-sha-512': 'SCRAM-SHA-512',
 } as const satisfies Record<string, SaslMechanism>
 const mechanismNames = ['plain', 'scram-sha-256', 'scram-sha-512'] as const satisfies (keyof typeof mechanisms)[]
+
+/** Kafka's `group.max.session.timeout.ms`: 30 minutes. */
+const MAX_SESSION_TIMEOUT_MS = 1_800_000
 
 const text = z.string()
 const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).transform((value) => value === 'true')
@@ -348,6 +353,13 @@ const settings = {
     description:
       'The group instance that the scheduled function consumes as. Two deployments that share the work need one each.',
   }),
+  KEDGE_SESSION_TIMEOUT_MS: setting(wholeNumber(1000, MAX_SESSION_TIMEOUT_MS).optional(), {
+    part: 'functions',
+    legal: `1000 to ${MAX_SESSION_TIMEOUT_MS} milliseconds; over Kafka within what the cluster allows, 6000 and more unless it is set`,
+    default: '120000',
+    description:
+      'How long the instance keeps its partitions when nothing runs. Set it longer than the gap between two runs, for an instance that is away for longer joins its group anew; not much longer, for the partitions of a deployment that is gone go to others only then.',
+  }),
   KEDGE_DEAD_LETTERS: setting(text.default('topic:'), {
     part: 'functions',
     legal: "`topic:`, `topic:NAME`, or `sqs+https://...` followed by the queue's address (Lambda and Node)",
@@ -503,6 +515,7 @@ function functionsConfig(env: Environment): FunctionsConfig {
     produceCredentials,
     produceRawTopics: env.KEDGE_PRODUCE_RAW_TOPICS,
     groupInstanceId: env.KEDGE_GROUP_INSTANCE,
+    sessionTimeoutMs: env.KEDGE_SESSION_TIMEOUT_MS,
     deadLetters: env.KEDGE_DEAD_LETTERS,
     runMs: env.KEDGE_RUN_MS,
     runSubrequests: env.KEDGE_RUN_SUBREQUESTS,

@@ -7,7 +7,7 @@
  */
 import { groupNameProblem } from './app.ts'
 import type { App } from './app.ts'
-import { DEFAULT_CLAIM_TTL_MS } from './broker.ts'
+import { DEFAULT_CLAIM_TTL_MS, DEFAULT_SESSION_TIMEOUT_MS } from './broker.ts'
 import type { Broker } from './broker.ts'
 import { systemClock } from './clock.ts'
 import type { Clock } from './clock.ts'
@@ -41,6 +41,11 @@ export interface ConsumerOptions {
   readonly maxPollWaitMs?: number
   /** How long the instance stays claimed after a run that died, milliseconds. @default 60000, legal 1000 to 900000 */
   readonly claimTtlMs?: number
+  /**
+   * How long the instance keeps its partitions when nothing runs, milliseconds (session.timeout.ms): longer than the gap
+   * between two runs, or each run joins its group anew. Read when the instance joins. @default 120000, legal 1000 to 1800000
+   */
+  readonly sessionTimeoutMs?: number
   /** Longest time without a commit while records are being handled, milliseconds. @default 5000, legal 0 to 60000 */
   readonly commitIntervalMs?: number
   /** How long a call to the broker or the dead-letter store may take, milliseconds. @default 10000, legal 1 to 300000 */
@@ -80,6 +85,7 @@ const consumerDefaults = Object.freeze({
   maxPollBytes: 4_194_304,
   maxPollWaitMs: 20_000,
   claimTtlMs: DEFAULT_CLAIM_TTL_MS,
+  sessionTimeoutMs: DEFAULT_SESSION_TIMEOUT_MS,
   commitIntervalMs: 5_000,
   callTimeoutMs: 10_000,
 })
@@ -91,6 +97,7 @@ const ranges: readonly (readonly [keyof typeof consumerDefaults, number, number]
   ['maxPollBytes', 1, 1_073_741_824],
   ['maxPollWaitMs', 0, 300_000],
   ['claimTtlMs', 1_000, 900_000],
+  ['sessionTimeoutMs', 1_000, 1_800_000],
   ['commitIntervalMs', 0, 60_000],
   ['callTimeoutMs', 1, 300_000],
 ]

@@ -44,6 +44,7 @@ export interface RunScope {
   readonly maxPollBytes: number
   readonly maxPollWaitMs: number
   readonly claimTtlMs: number
+  readonly sessionTimeoutMs: number
   readonly commitIntervalMs: number
   readonly callTimeoutMs: number
   readonly clock: Clock
@@ -174,7 +175,8 @@ export class Run {
   }
 
   #poll(asked: Asked, startedAt: number): Promise<PollResult> {
-    const { app, broker, group, runId, budget, claimTtlMs, maxPollRecords, maxPollBytes } = this.#scope
+    const { app, broker, group, runId, budget, claimTtlMs, sessionTimeoutMs, maxPollRecords, maxPollBytes } =
+      this.#scope
     const waitMs = this.#scope.stopWhenEmpty
       ? 0
       : Math.max(0, Math.floor(Math.min(this.#scope.maxPollWaitMs, budget.takeUntil - startedAt)))
@@ -184,6 +186,7 @@ export class Run {
       topics: app.subscription,
       run: { runId, claimTtlMs, positions, ...(generationId === undefined ? {} : { generationId }) },
       autoOffsetReset: app.autoOffsetReset,
+      sessionTimeoutMs,
       maxWaitMs: waitMs,
       maxRecords: Math.min(maxPollRecords, budget.maxRecords - this.#tally.polled),
       maxBytes: maxPollBytes,

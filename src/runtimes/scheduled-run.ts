@@ -51,6 +51,7 @@ export async function scheduledRun(app: App, config: FunctionsConfig, run: Sched
     broker,
     deadLetters,
     groupInstanceId: config.groupInstanceId,
+    ...(config.sessionTimeoutMs === undefined ? {} : { sessionTimeoutMs: config.sessionTimeoutMs }),
     log: run.log,
   })
   const report = await consumer.run({

@@ -426,11 +426,34 @@ describe('a budget', () => {
 
 describe('options', () => {
   test.each([
+    [{}, 120_000],
+    [{ sessionTimeoutMs: 1_200_000 }, 1_200_000],
+  ])('of %o make the instance a member for %i ms between two runs', async (consumer, expected) => {
+    const seen: (number | undefined)[] = []
+    const bench = await openBench({
+      consumer,
+      wrap: (broker) =>
+        withCalls(broker, {
+          poll: (...args) => {
+            seen.push(args[0].sessionTimeoutMs)
+            return broker.poll(...args)
+          },
+        }),
+    })
+
+    await bench.drain()
+
+    expect(new Set(seen)).toEqual(new Set([expected]))
+  })
+
+  test.each([
     { concurrency: 0 },
     { maxPollRecords: 1.5 },
     { maxPollBytes: 0 },
     { maxPollWaitMs: -1 },
     { claimTtlMs: 999 },
+    { sessionTimeoutMs: 999 },
+    { sessionTimeoutMs: 1_800_001 },
     { groupInstanceId: '' },
     { groupInstanceId: '..' },
     { groupInstanceId: 'i'.repeat(250) },

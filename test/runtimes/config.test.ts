@@ -84,6 +84,17 @@ describe('readConfig', () => {
   })
 })
 
+test.each([
+  ['', undefined],
+  ['1000', 1000],
+  ['1800000', 1_800_000],
+])('a session timeout of %j is %j', (value, expected) => {
+  const env = { ...gatewayUrl, KEDGE_SESSION_TIMEOUT_MS: value }
+
+  expect(readConfig('functions', env).sessionTimeoutMs).toBe(expected)
+  expect(() => readConfig('functions', { ...env, KEDGE_SESSION_TIMEOUT_MS: '1800001' })).toThrow(ConfigError)
+})
+
 describe('a Kafka cluster', () => {
   const cluster = { KEDGE_BROKER: 'kafka://127.0.0.1:9092' }
   const user = { KEDGE_KAFKA_USERNAME: 'u', KEDGE_KAFKA_PASSWORD: 'hunter2' }
