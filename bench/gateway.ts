@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs'
 
 import { type Child, startChild } from './child.ts'
 import { SUBJECT_CORE, scratchFolder } from './machine.ts'
+import type { GatewayStart } from './workers/gateway-server.ts'
 
 export interface BenchGateway extends AsyncDisposable {
   readonly port: number
@@ -14,11 +15,15 @@ export interface BenchGateway extends AsyncDisposable {
   count(topic: string): Promise<number>
 }
 
-/** Starts a gateway over a broker in memory (D0) or over the embedded log (D2: flushed before the answer). */
-export async function startGateway(durability: 'memory' | 'log'): Promise<BenchGateway> {
-  const dir = durability === 'log' ? scratchFolder() : undefined
+/** What a gateway serves: a broker in memory (D0), the embedded log (D2: flushed before the answer), a Kafka cluster (D1). */
+export type Behind = 'memory' | 'log' | { readonly bootstrapServers: string }
+
+/** Starts a gateway. */
+export async function startGateway(behind: Behind): Promise<BenchGateway> {
+  const dir = behind === 'log' ? scratchFolder() : undefined
   const child = await startChild('gateway-server', SUBJECT_CORE)
-  const port = await child.call<number>('start', dir === undefined ? {} : { dir })
+  const settings = typeof behind === 'object' ? behind : dir === undefined ? {} : { dir }
+  const port = await child.call<number>('start', settings satisfies GatewayStart)
   const url = `http://127.0.0.1:${port}`
   return {
     port,

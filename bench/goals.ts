@@ -1,4 +1,7 @@
-/** The goals that the benches answer. Every one is a ratio to a reference loop of the same run, but G13, which is a cost. */
+/**
+ * The goals that the benches answer. Every one is a ratio to a reference loop of the same run, but G5, which is added time, and
+ * G13, which is a cost.
+ */
 
 export interface Goal {
   readonly what: string
@@ -9,7 +12,22 @@ export interface Goal {
   readonly better: 'higher' | 'lower'
 }
 
-export type GoalName = 'G1' | 'G2' | 'G4-log' | 'G10' | 'G13' | 'G19'
+export type GoalName =
+  | 'G1'
+  | 'G2'
+  | 'G3'
+  | 'G3-coalesced'
+  | 'G4-log'
+  | 'G4-kafka'
+  | 'G5'
+  | 'G5-p99'
+  | 'G9-kafka'
+  | 'G10'
+  | 'G11'
+  | 'G11-kafkajs'
+  | 'G11-kafkajs-delay-0'
+  | 'G13'
+  | 'G19'
 
 export const goals: Readonly<Record<GoalName, Goal>> = {
   G1: {
@@ -24,16 +42,70 @@ export const goals: Readonly<Record<GoalName, Goal>> = {
     target: 0.7,
     better: 'higher',
   },
+  G3: {
+    what: 'produce of single records over Kafka (D1) / Kafka client, a send each',
+    floor: 5,
+    target: 10,
+    better: 'higher',
+  },
+  'G3-coalesced': {
+    what: 'the same / Kafka client, those that wait share the next send',
+    floor: 0.25,
+    target: 0.45,
+    better: 'higher',
+  },
   'G4-log': {
     what: 'produce of 1,000 records a request, log (D2) / append + fdatasync',
     floor: 0.5,
     target: 0.7,
     better: 'higher',
   },
+  'G4-kafka': {
+    what: 'produce of 1,000 records a request over Kafka (D1) / Kafka client, 1,000 a send',
+    floor: 0.65,
+    target: 0.8,
+    better: 'higher',
+  },
+  G5: {
+    what: 'median time added to the Kafka client by the gateway, milliseconds',
+    floor: 1,
+    target: 0.3,
+    better: 'lower',
+  },
+  'G5-p99': {
+    what: '99th percentile of the gateway less that of the Kafka client, milliseconds',
+    floor: 3,
+    target: 1,
+    better: 'lower',
+  },
+  'G9-kafka': {
+    what: 'drain over Kafka, 1,000 records an answer / Kafka client, same fetch size',
+    floor: 0.55,
+    target: 0.75,
+    better: 'higher',
+  },
   G10: {
     what: 'drain by a consumer run / hand-written fetch loop',
     floor: 0.9,
     target: 0.97,
+    better: 'higher',
+  },
+  G11: {
+    what: 'first record of a run over Kafka / bare HTTP round trip',
+    floor: 3,
+    target: 1.5,
+    better: 'lower',
+  },
+  'G11-kafkajs': {
+    what: 'first record of a kafkajs consumer / of a run, default rebalance delay',
+    floor: 100,
+    target: 300,
+    better: 'higher',
+  },
+  'G11-kafkajs-delay-0': {
+    what: 'first record of a kafkajs consumer / of a run, no rebalance delay',
+    floor: 0.7,
+    target: 1,
     better: 'higher',
   },
   G13: {

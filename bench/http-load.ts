@@ -4,6 +4,8 @@
  */
 import { type Socket, connect } from 'node:net'
 
+import { type Latencies, openLoop } from './open-loop.ts'
+
 export interface LoadOptions {
   readonly port: number
   readonly connections: number
@@ -42,55 +44,114 @@ export async function runLoad({ port, connections, runMs, requests }: LoadOption
   return { answered: counts.reduce((sum, count) => sum + count, 0), elapsedMs: performance.now() - start }
 }
 
-function runConnection(port: number, requests: readonly Uint8Array[], untilMs: number): Promise<number> {
+/**
+ * Sends a request when it is due, so many in a second, on a connection that is free; it waits for one where none is. Any
+ * answer but 200 ends the run with an error.
+ */
+export async function runOpenLoad(
+  { port, connections, runMs, requests }: LoadOptions,
+  perSecond: number,
+): Promise<Latencies> {
+  const [request = Buffer.alloc(0)] = requests
+  const free: HttpConnection[] = []
+  const waiting: (() => void)[] = []
+  const all = await Promise.all(Array.from({ length: connections }, () => HttpConnection.open(port)))
+  free.push(...all)
+  const send = async (): Promise<void> => {
+    if (free.length === 0) await new Promise<void>((resolve) => waiting.push(resolve))
+    const connection = free.pop()
+    if (connection === undefined) throw new Error('no connection is free')
+    await new Promise<void>((resolve, reject) => connection.send(request, resolve, reject))
+    free.push(connection)
+    waiting.shift()?.()
+  }
+  try {
+    return await openLoop(perSecond, runMs, send)
+  } finally {
+    for (const connection of all) connection.close()
+  }
+}
+
+async function runConnection(port: number, requests: readonly Uint8Array[], untilMs: number): Promise<number> {
+  const connection = await HttpConnection.open(port)
   const { promise, resolve, reject } = Promise.withResolvers<number>()
   let answered = 0
-  /** Bytes of the running answer that are still to come; -1 before its head is known. */
-  let missing = -1
-  let head: Buffer = Buffer.alloc(0)
-  const buffer = Buffer.allocUnsafe(65_536)
-
-  const send = (): void => {
-    socket.write(requests[answered % requests.length] ?? buffer)
-  }
+  const send = (): void => connection.send(requests[answered % requests.length] ?? Buffer.alloc(0), onAnswer, reject)
   const onAnswer = (): void => {
     answered += 1
-    missing = -1
-    if (performance.now() < untilMs) {
-      send()
-      return
-    }
-    resolve(answered)
-    socket.destroy()
+    if (performance.now() < untilMs) send()
+    else resolve(answered)
   }
-  const onBytes = (length: number, chunk: Uint8Array): boolean => {
-    if (missing > 0) {
-      missing -= length
+  send()
+  try {
+    return await promise
+  } finally {
+    connection.close()
+  }
+}
+
+/** One keep-alive connection: a request, its answer, the next request. */
+class HttpConnection {
+  readonly #socket: Socket
+  /** Bytes of the running answer that are still to come; -1 before its head is known. */
+  #missing = -1
+  #head: Buffer = Buffer.alloc(0)
+  #onAnswer: () => void = () => {}
+  #onFailure: (error: Error) => void = () => {}
+
+  static async open(port: number): Promise<HttpConnection> {
+    const connection = new HttpConnection(port)
+    await new Promise<void>((resolve, reject) => {
+      connection.#onFailure = reject
+      connection.#socket.once('connect', resolve)
+    })
+    return connection
+  }
+
+  private constructor(port: number) {
+    const buffer = Buffer.allocUnsafe(65_536)
+    const callback = (length: number, chunk: Uint8Array): boolean => this.#take(length, chunk)
+    this.#socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback } })
+    this.#socket.on('error', (error) => this.#onFailure(error))
+    this.#socket.once('end', () => this.#onFailure(new Error('The server closed a connection.')))
+  }
+
+  send(request: Uint8Array, onAnswer: () => void, onFailure: (error: Error) => void): void {
+    this.#onAnswer = onAnswer
+    this.#onFailure = onFailure
+    this.#socket.write(request)
+  }
+
+  close(): void {
+    this.#socket.destroy()
+  }
+
+  #take(length: number, chunk: Uint8Array): boolean {
+    if (this.#missing > 0) {
+      this.#missing -= length
     } else {
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, length)
-      head = head.length === 0 ? bytes : Buffer.concat([head, bytes])
-      const answer = readHead(head)
+      this.#head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes])
+      const answer = readHead(this.#head)
       if (answer === undefined) {
         // The buffer is read into again.
-        head = Buffer.from(head)
+        this.#head = Buffer.from(this.#head)
         return true
       }
       if (answer.status !== 200) {
-        reject(new Error(`The server answered ${head.toString('latin1', 0, 500)}`))
-        socket.destroy()
+        this.#onFailure(new Error(`The server answered ${this.#head.toString('latin1', 0, 500)}`))
+        this.#socket.destroy()
         return false
       }
-      missing = answer.bytes - head.length
-      head = Buffer.alloc(0)
+      this.#missing = answer.bytes - this.#head.length
+      this.#head = Buffer.alloc(0)
     }
-    if (missing === 0) onAnswer()
+    if (this.#missing === 0) {
+      this.#missing = -1
+      this.#onAnswer()
+    }
     return true
   }
-  const socket: Socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback: onBytes } })
-  socket.once('connect', send)
-  socket.once('error', reject)
-  socket.once('end', () => reject(new Error('The server closed a connection.')))
-  return promise
 }
 
 /** The status of an answer and its length with head and body; undefined while the head is not whole. */

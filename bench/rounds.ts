@@ -10,6 +10,8 @@ export interface Sample {
   readonly elapsedMs: number
   /** Processor time (user and system) of the contender itself, microseconds. */
   readonly cpuUs: number
+  /** Processor time of the broker behind it meanwhile, where that is a process of its own, microseconds. */
+  readonly brokerCpuUs?: number
 }
 
 export interface Spread {
@@ -23,6 +25,8 @@ export interface Comparison {
   readonly rates: ReadonlyMap<string, Spread>
   /** Microseconds of processor per record, by contender. */
   readonly cpu: ReadonlyMap<string, Spread>
+  /** Microseconds of the broker's processor per record, by contender. */
+  readonly brokerCpu: ReadonlyMap<string, Spread>
   /** How much of its core a contender used, 0 to 1, by contender. */
   readonly busy: ReadonlyMap<string, Spread>
   /** Of each round: rate of one contender over that of another. */
@@ -36,13 +40,7 @@ export type Contenders = Readonly<Record<string, () => Promise<Sample>>>
 /** Runs the rounds. */
 export async function compare(contenders: Contenders, rounds: number): Promise<Comparison> {
   const names = Object.keys(contenders)
-  const samples = new Map<string, Sample[]>(names.map((name) => [name, []]))
-  for (let round = 0; round < rounds; round += 1) {
-    for (const name of turned(names, round)) {
-      const sample = await contenders[name]?.()
-      if (sample !== undefined) samples.get(name)?.push(sample)
-    }
-  }
+  const samples = await inRounds(contenders, rounds)
   const each = (figure: (sample: Sample) => number): Map<string, Spread> =>
     new Map(names.map((name) => [name, spread((samples.get(name) ?? []).map(figure))]))
   const ratio = (of: string, to: string, figure: (sample: Sample) => number): Spread => {
@@ -52,14 +50,31 @@ export async function compare(contenders: Contenders, rounds: number): Promise<C
   return {
     rates: each(rate),
     cpu: each(cpuPerRecord),
+    brokerCpu: each(({ brokerCpuUs = Number.NaN, records }) => brokerCpuUs / records),
     busy: each(({ cpuUs, elapsedMs }) => cpuUs / 1000 / elapsedMs),
     ratio: (of, to) => ratio(of, to, rate),
     cpuRatio: (of, to) => ratio(to, of, cpuPerRecord),
   }
 }
 
+/** Runs each contender once in each round and gives what they measured, by contender and round. */
+export async function inRounds<T extends object>(
+  contenders: Readonly<Record<string, () => Promise<T>>>,
+  rounds: number,
+): Promise<Map<string, T[]>> {
+  const names = Object.keys(contenders)
+  const samples = new Map<string, T[]>(names.map((name) => [name, []]))
+  for (let round = 0; round < rounds; round += 1) {
+    for (const name of turned(names, round)) {
+      const sample = await contenders[name]?.()
+      if (sample !== undefined) samples.get(name)?.push(sample)
+    }
+  }
+  return samples
+}
+
 /** The median and the ends of some figures. */
-function spread(figures: readonly number[]): Spread {
+export function spread(figures: readonly number[]): Spread {
   const sorted = figures.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1
   const upper = sorted[middle] ?? Number.NaN

@@ -5,6 +5,9 @@
 import { loadavg } from 'node:os'
 
 import { drain } from './drain.ts'
+import { cronTax } from './cron-tax.ts'
+import { kafkaDrain } from './kafka-drain.ts'
+import { kafkaProduce } from './kafka-produce.ts'
 import { log } from './log.ts'
 import { LOAD_CORE, flushUs, machine, pinSelf, stolenTicks } from './machine.ts'
 import { produce } from './produce.ts'
@@ -16,6 +19,9 @@ const benches: Readonly<Record<string, (options: BenchOptions) => Promise<BenchR
   drain,
   router,
   log,
+  'kafka-produce': kafkaProduce,
+  'kafka-drain': kafkaDrain,
+  'cron-tax': cronTax,
 }
 
 const full: BenchOptions = { rounds: 5, runMs: 2500, warmUpMs: 1500 }

@@ -41,11 +41,11 @@ serve({
       'Kafka-Auto-Offset-Reset': 'earliest',
       'Kafka-Enable-Auto-Commit': 'false',
     }
-    const post = async (path: string, body: unknown): Promise<unknown> => {
+    const post = async (path: string, body: unknown): Promise<{ headers: Headers; answer: unknown }> => {
       const response = await fetch(`${url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) })
       const text = await response.text()
       if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`)
-      return text === '' ? undefined : JSON.parse(text)
+      return { headers: response.headers, answer: text === '' ? undefined : JSON.parse(text) }
     }
     let handled = 0
     const handle = (record: { readonly value: string }): void => {
@@ -53,12 +53,12 @@ serve({
     }
     return timed(records, async () => {
       for (;;) {
-        const polled = (await post(`/consume/${group}/bench`, { topic, timeout: 0, maxRecords, maxBytes })) as {
-          readonly value: string
-        }[]
-        if (polled.length === 0) return handled
-        for (const record of polled) handle(record)
-        await post(`/commit/${group}/bench`, [])
+        const polled = await post(`/consume/${group}/bench`, { topic, timeout: 0, maxRecords, maxBytes })
+        const answer = polled.answer as { readonly value: string }[]
+        // An empty answer that says when to come again is not the end: the group still has to let the instance in.
+        if (answer.length === 0 && !polled.headers.has('retry-after')) return handled
+        for (const record of answer) handle(record)
+        if (answer.length > 0) await post(`/commit/${group}/bench`, [])
       }
     })
   },

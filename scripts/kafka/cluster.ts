@@ -35,6 +35,8 @@ export interface KafkaOptions {
 export interface KafkaNode {
   readonly nodeId: number
   readonly port: number
+  /** Of the running process. */
+  readonly pid: number | undefined
   /** Ports of the listeners beside the plain one, by name. */
   readonly ports: Readonly<Record<string, number>>
   start(): Promise<void>
@@ -193,6 +195,9 @@ function kafkaNode(plan: NodePlan, classPath: string, folder: string): KafkaNode
   return {
     nodeId: plan.nodeId,
     port: plan.port,
+    get pid() {
+      return child?.pid
+    },
     ports: plan.ports,
     async start() {
       const args = [...smallHeap, '-cp', classPath, 'kafka.Kafka', join(folder, 'server.properties')]
