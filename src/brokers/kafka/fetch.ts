@@ -4,33 +4,32 @@
  *
  * Reads what is replicated, aborted transactions included (Kafka's default, isolation.level=read_uncommitted).
  */
-import { fetchV13, listOffsetsV7 } from '@platformatic/kafka'
-import type { RecordsBatch } from '@platformatic/kafka'
+import { createAPI, fetchV13, listOffsetsV7, Reader } from '@platformatic/kafka'
 import type { FetchLimits, OffsetSpec } from '../../broker.ts'
 import { isWhole } from '../../broker-validation.ts'
 import { BrokerError } from '../../errors.ts'
 import { headersBytes } from '../../headers.ts'
-import { partitionKey, textOf } from '../../record.ts'
+import { partitionKey } from '../../record.ts'
 import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import { unknownPartition } from './cluster.ts'
 import type { Deadline } from './deadline.ts'
 import { failureOf, numberedFailure, responseOf } from './failures.ts'
-
-type FetchResponse = fetchV13.FetchResponse
-type PartitionAnswer = FetchResponse['responses'][number]['partitions'][number]
+import { readBatches } from './record-batch.ts'
+import type { BatchSizes, ReadRecord } from './record-batch.ts'
 
 /** The longest a broker is left to wait: so long, at most, a change goes unnoticed. */
 export const SLICE_MS = 500
 /** Between two looks for a leader that is not there yet. */
 const RETRY_MS = 50
-/** A partition is asked for so much at first; more where that was not enough. */
-const FIRST_BYTES = 1024 * 1024
+/** A leader is asked for so much, at least and at most; more where it was not enough. */
 const LEAST_BYTES = 64 * 1024
-const BYTES_PER_RECORD = 2 * 1024
 const MAX_RESPONSE_BYTES = 16 * 1024 * 1024
-const LOG_APPEND_TIME = 8
-const CONTROL_BATCH = 32
+/** What a record takes in a topic that nothing has been read from yet. */
+const BYTES_PER_RECORD = 1024
+/** Batches come whole and rarely end where an answer is full. */
+const ROOM = 1.25
+const GOLDEN_RATIO = 0.618_033_988_749_895
 const OFFSET_OUT_OF_RANGE = 1
 /** Errors after which the leader and the topic's id are looked up anew. */
 const moved: ReadonlySet<number> = new Set([3, 5, 6, 9, 74, 75, 76, 78, 100, 103])
@@ -63,14 +62,14 @@ class Collector {
   }
 
   /** Takes a record, unless the answer is full. The first one is taken whatever its size. */
-  take(record: ConsumerRecord): boolean {
+  take(topic: string, partition: number, { offset, timestampMs, key, value, headers }: ReadRecord): boolean {
     if (this.#isFull) return false
-    const bytes = (record.key?.length ?? 0) + (record.value?.length ?? 0) + headersBytes(record.headers)
+    const bytes = (key?.length ?? 0) + (value?.length ?? 0) + (headers.length === 0 ? 0 : headersBytes(headers))
     if (this.records.length > 0 && this.#bytes + bytes > this.#limits.maxBytes) {
       this.#isFull = true
       return false
     }
-    this.records.push(record)
+    this.records.push({ topic, partition, offset, timestampMs, key, value, headers })
     this.#bytes += bytes
     this.#isFull = this.records.length >= this.#limits.maxRecords
     return true
@@ -82,6 +81,8 @@ export class Fetcher {
   readonly #cluster: Cluster
   /** Which partition comes first, so that a busy one starves no other. */
   #turn = 0
+  /** Bytes of a record of each topic, about, as it was last read. */
+  readonly #recordBytes = new Map<string, number>()
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster
@@ -123,11 +124,12 @@ export class Fetcher {
       return { records: [], outOfRange: [] }
     }
     const collector = new Collector(limits)
-    const turn = this.#turn++ % from.length
+    // Steps of an irrational part of the circle meet every partition, also for one who makes only each second step.
+    const turn = Math.floor(((this.#turn++ * GOLDEN_RATIO) % 1) * from.length)
     const wanted = new Map(
       [...from.slice(turn), ...from.slice(0, turn)].map((entry) => [partitionKey(entry), entry] as const),
     )
-    let bytes = Math.min(FIRST_BYTES, Math.max(LEAST_BYTES, limits.maxRecords * BYTES_PER_RECORD))
+    let bytes = this.#bytesFor(from, limits)
     const until = this.#cluster.clock.monotonic() + waitMs
     for (;;) {
       const leftMs = collector.records.length > 0 ? 0 : Math.max(0, until - this.#cluster.clock.monotonic())
@@ -207,13 +209,30 @@ export class Fetcher {
         else if (partition.errorCode !== 0) {
           throw numberedFailure(partition.errorCode, `read ${entry.topic}[${entry.partition}]`)
         } else {
-          const offset = take(partition.records ?? [], entry, collector)
+          const offset = this.#take(partition.records, entry, collector)
           if (offset > entry.offset) next.push({ topic: entry.topic, partition: entry.partition, offset })
           if (offset < Number(partition.highWatermark)) hasMore = true
         }
       }
     }
     return { next, outOfRange, hasMore, isMoved }
+  }
+
+  /** What holds as many records as are wanted, going by the size of those before. */
+  #bytesFor(from: readonly TopicPartitionOffset[], { maxRecords, maxBytes }: FetchLimits): number {
+    let recordBytes = 0
+    for (const { topic } of from) recordBytes = Math.max(recordBytes, this.#recordBytes.get(topic) ?? BYTES_PER_RECORD)
+    const wanted = Math.min(maxRecords * recordBytes, maxBytes) * ROOM
+    return Math.ceil(Math.min(MAX_RESPONSE_BYTES, Math.max(LEAST_BYTES, wanted)))
+  }
+
+  /** Takes records from the offset on, as many as fit, and gives the offset after what needs no second look. */
+  #take(bytes: Buffer | null, { topic, partition, offset }: TopicPartitionOffset, collector: Collector): number {
+    if (bytes === null || collector.isFull) return offset
+    const sizes: BatchSizes = { bytes: 0, records: 0 }
+    const next = readBatches(bytes, offset, (record) => collector.take(topic, partition, record), sizes)
+    if (sizes.records > 0) this.#recordBytes.set(topic, sizes.bytes / sizes.records)
+    return next
   }
 
   /** Asks every leader at once; when the first has something, the others are not waited for. */
@@ -249,26 +268,9 @@ export class Fetcher {
   ): Promise<Answer | 'moved'> {
     const { topics, entryOf } = await this.#topicsOf(entries, bytes, deadline)
     try {
-      const response = await this.#cluster.waitingOnNode(nodeId, waitMs, async (connection) => {
-        try {
-          return await fetchV13.api.async(
-            connection,
-            Math.round(waitMs),
-            1,
-            MAX_RESPONSE_BYTES,
-            0,
-            0,
-            -1,
-            topics,
-            [],
-            '',
-          )
-        } catch (error) {
-          const partial = responseOf(error) as FetchResponse | undefined
-          if (partial === undefined) throw error
-          return partial
-        }
-      })
+      const response = await this.#cluster.waitingOnNode(nodeId, waitMs, (connection) =>
+        fetchApi.async(connection, Math.round(waitMs), 1, bytes, 0, 0, -1, topics, [], ''),
+      )
       if (response.errorCode !== 0) throw numberedFailure(response.errorCode, 'read')
       return response.responses.flatMap(({ topicId, partitions }) =>
         partitions.flatMap((partition): [TopicPartitionOffset, PartitionAnswer][] => {
@@ -402,32 +404,58 @@ const LATEST = -1n
 /** Thrown by answers without records, which end no wait. */
 const NOTHING: Error = new Error('no records')
 
-/** Takes records from the offset on, as many as fit, and gives the offset after what needs no second look. */
-function take(batches: readonly RecordsBatch[], from: TopicPartitionOffset, collector: Collector): number {
-  const { topic, partition } = from
-  let next = from.offset
-  for (const batch of batches) {
-    const firstOffset = Number(batch.firstOffset)
-    // Markers of transactions are not records.
-    const isControl = (batch.attributes & CONTROL_BATCH) !== 0
-    const isAppendTime = (batch.attributes & LOG_APPEND_TIME) !== 0
-    const firstTimestamp = Number(batch.firstTimestamp)
-    for (const { offsetDelta, timestampDelta, key, value, headers } of isControl ? [] : batch.records) {
-      const offset = firstOffset + offsetDelta
-      if (offset < from.offset) continue
-      const record: ConsumerRecord = {
-        topic,
-        partition,
-        offset,
-        timestampMs: isAppendTime ? Number(batch.maxTimestamp) : firstTimestamp + Number(timestampDelta),
-        key,
-        value,
-        headers: headers.map(([name, bytes]) => ({ key: textOf(name), value: bytes })),
-      }
-      if (!collector.take(record)) return next
-      next = offset + 1
-    }
-    next = Math.max(next, firstOffset + batch.lastOffsetDelta + 1)
-  }
-  return next
+// --- answers --------------------------------------------------------------------------------------------------------------
+
+interface PartitionAnswer {
+  readonly partitionIndex: number
+  readonly errorCode: number
+  readonly highWatermark: bigint
+  /** Batches, not read yet. */
+  readonly records: Buffer | null
+}
+
+interface FetchResponse {
+  readonly errorCode: number
+  readonly responses: readonly { readonly topicId: string; readonly partitions: readonly PartitionAnswer[] }[]
+}
+
+const FETCH = 1
+const FETCH_VERSION = 13
+
+/** Fetch that leaves the batches as they came: the library's own reads all of their records. */
+const fetchApi = createAPI<Parameters<typeof fetchV13.createRequest>, FetchResponse>(
+  FETCH,
+  FETCH_VERSION,
+  fetchV13.createRequest,
+  (_correlationId, _apiKey, _apiVersion, chunks) => {
+    // In one piece: each read from chunks is a search for its chunk.
+    const bytes = chunks.buffer.slice(chunks.position)
+    const reader = Reader.from(bytes)
+    // The time for which the broker throttles.
+    reader.readInt32()
+    const errorCode = reader.readInt16()
+    // The session, of which there is none.
+    reader.readInt32()
+    const responses = reader.readArray((reader) => ({
+      topicId: reader.readUUID(),
+      partitions: reader.readArray((reader) => readPartition(reader, bytes)),
+    }))
+    return { errorCode, responses }
+  },
+)
+
+function readPartition(reader: Reader, bytes: Buffer): PartitionAnswer {
+  const partitionIndex = reader.readInt32()
+  const errorCode = reader.readInt16()
+  const highWatermark = reader.readInt64()
+  // The last stable offset, the log's start, aborted transactions, the replica to read from.
+  reader.readInt64()
+  reader.readInt64()
+  reader.readNullableArray((reader) => [reader.readInt64(), reader.readInt64()])
+  reader.readInt32()
+  // 0 is null, 1 is nothing.
+  const length = reader.readUnsignedVarInt() - 1
+  const records = length < 0 ? null : bytes.subarray(reader.position, reader.position + length)
+  reader.skip(Math.max(0, length))
+  return { partitionIndex, errorCode, highWatermark, records }
 }

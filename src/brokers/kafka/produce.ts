@@ -9,7 +9,7 @@ import { BrokerError } from '../../errors.ts'
 import { headersBytes } from '../../headers.ts'
 import { partitionForKey } from '../../partitioner.ts'
 import type { Random } from '../../random.ts'
-import type { ProducerRecord } from '../../record.ts'
+import type { ProducerRecord, RecordMetadata } from '../../record.ts'
 import type { Cluster, TopicMetadata } from './cluster.ts'
 import { unknownPartition } from './cluster.ts'
 import type { Deadline } from './deadline.ts'
@@ -33,10 +33,63 @@ export interface ProduceParts {
   readonly deliveryTimeoutMs: number
 }
 
-interface Target {
+/** What one call sends to one topic. */
+interface TopicPart {
   readonly topic: string
-  readonly partition: number
+  readonly metadata: TopicMetadata
   readonly maxRecordBytes: number
+  readonly partitions: Map<number, CallRecord[]>
+}
+
+/** One call: its results, and when it has all of them. */
+class ProduceCall {
+  readonly results: ProduceResult[] = []
+  readonly #settled = Promise.withResolvers<void>()
+  #left: number
+
+  constructor(count: number) {
+    this.#left = count
+    this.results.length = count
+  }
+
+  get isSettled(): boolean {
+    return this.#left === 0
+  }
+
+  /** Resolves when every record has its result. */
+  get settled(): Promise<void> {
+    return this.#settled.promise
+  }
+
+  settle(index: number, result: ProduceResult): void {
+    this.results[index] = result
+    this.#left -= 1
+    if (this.#left === 0) this.#settled.resolve()
+  }
+}
+
+/** A record of a call. */
+class CallRecord implements Outgoing {
+  readonly record: ProducerRecord
+  readonly timestampMs: number
+  readonly bytes: number
+  readonly giveUpAt: number
+  isAbandoned = false
+  readonly #call: ProduceCall
+  readonly #index: number
+
+  constructor(call: ProduceCall, index: number, record: ProducerRecord, timestampMs: number, giveUpAt: number) {
+    this.record = record
+    this.timestampMs = timestampMs
+    this.bytes = sizeOf(record) + RECORD_OVERHEAD_BYTES + HEADER_OVERHEAD_BYTES * (record.headers?.length ?? 0)
+    this.giveUpAt = giveUpAt
+    this.#call = call
+    this.#index = index
+  }
+
+  settle(result: RecordMetadata | BrokerError): void {
+    this.#call.settle(this.#index, result)
+  }
 }
 
 /** Produces records through the shared sender. */
@@ -106,68 +159,68 @@ export class Produces {
     deadline: Deadline,
   ): Promise<ProduceResult[]> {
     const { sender, clock, deliveryTimeoutMs } = this.#parts
-    const targets = records.map((record, index) => {
-      try {
-        return this.#targetOf(record, index)
-      } catch (error) {
-        if (!(error instanceof BrokerError) || options.atomic !== false) throw error
-        return error
-      }
-    })
-    const results: ProduceResult[] = []
-    const { promise, resolve } = Promise.withResolvers<void>()
-    const lanes = new Map<string, { readonly target: Target; readonly records: Outgoing[] }>()
-    const now = BigInt(Math.trunc(clock.now()))
+    const call = new ProduceCall(records.length)
+    const parts = new Map<string, TopicPart>()
+    const now = Math.trunc(clock.now())
     const giveUpAt = clock.monotonic() + deliveryTimeoutMs
-    let left = records.length
-    const settle = (index: number, result: ProduceResult): void => {
-      results[index] = result
-      left -= 1
-      if (left === 0) resolve()
-    }
+    let part: TopicPart | undefined
     for (const [index, record] of records.entries()) {
-      const target = targets[index]
-      if (target === undefined || target instanceof BrokerError) {
-        settle(index, target ?? new BrokerError('INVALID_RECORD', `Record ${index} of the call is not there.`))
-        continue
-      }
-      const key = `${target.partition}/${target.topic}`
-      let lane = lanes.get(key)
-      if (lane === undefined) lanes.set(key, (lane = { target, records: [] }))
-      lane.records.push(outgoing(record, target, now, giveUpAt, (result) => settle(index, result)))
-    }
-    for (const { target, records } of lanes.values()) {
-      sender.add(target.topic, target.partition, batchBytesFor(target.maxRecordBytes), records)
-    }
-    if (left > 0) {
       try {
-        await deadline.race(promise)
+        if (part?.topic !== record.topic) part = this.#partOf(record.topic, index, parts)
+        const partition = this.#partitionFor(record, index, part)
+        const outgoing = new CallRecord(call, index, record, record.timestampMs ?? now, giveUpAt)
+        const lane = part.partitions.get(partition)
+        if (lane === undefined) part.partitions.set(partition, [outgoing])
+        else lane.push(outgoing)
       } catch (error) {
-        this.#abandon(lanes.values())
+        // Nothing of the call is on its way yet.
+        if (!(error instanceof BrokerError) || options.atomic !== false) throw error
+        call.settle(index, error)
+      }
+    }
+    for (const { topic, maxRecordBytes, partitions } of parts.values()) {
+      for (const [partition, outgoing] of partitions) {
+        sender.add(topic, partition, batchBytesFor(maxRecordBytes), outgoing)
+      }
+    }
+    if (!call.isSettled) {
+      try {
+        await deadline.race(call.settled)
+      } catch (error) {
+        this.#abandon(parts.values())
         throw error
       }
     }
+    const { results } = call
     if (options.atomic !== false) for (const result of results) if (result instanceof BrokerError) throw result
     return results
   }
 
-  #abandon(lanes: Iterable<{ readonly target: Target; readonly records: readonly Outgoing[] }>): void {
-    for (const { target, records } of lanes) {
-      this.#parts.sender.abandon(target.topic, target.partition, new Set(records))
+  #abandon(parts: Iterable<TopicPart>): void {
+    for (const { topic, partitions } of parts) {
+      for (const [partition, outgoing] of partitions) this.#parts.sender.abandon(topic, partition, outgoing)
     }
   }
 
-  #targetOf(record: ProducerRecord, index: number): Target {
-    const { topic, timestampMs, headers = [] } = record
-    const known = this.#parts.cluster.cachedTopic(topic)
-    if (known === undefined) {
+  #partOf(topic: string, index: number, parts: Map<string, TopicPart>): TopicPart {
+    const known = parts.get(topic)
+    if (known !== undefined) return known
+    const metadata = this.#parts.cluster.cachedTopic(topic)
+    if (metadata === undefined) {
       throw new BrokerError(
         'UNKNOWN_TOPIC_OR_PARTITION',
         `Cannot produce record ${index} of the call: unknown topic ${JSON.stringify(topic.slice(0, 260))}. Create it first.`,
       )
     }
     const { maxRecordBytes } = this.#parts.configs.cached(topic) ?? this.#parts.configs.fallback
-    const bytes = (record.key?.length ?? 0) + (record.value?.length ?? 0) + headersBytes(headers)
+    const part: TopicPart = { topic, metadata, maxRecordBytes, partitions: new Map() }
+    parts.set(topic, part)
+    return part
+  }
+
+  #partitionFor(record: ProducerRecord, index: number, { metadata, maxRecordBytes }: TopicPart): number {
+    const { topic, timestampMs, headers = [] } = record
+    const bytes = sizeOf(record)
     if (bytes > maxRecordBytes) {
       throw new BrokerError(
         'MESSAGE_TOO_LARGE',
@@ -187,7 +240,7 @@ export class Produces {
         `Cannot produce record ${index} of the call to ${topic}: it has ${headers.length} headers and may have ${MAX_HEADERS_PER_RECORD}.`,
       )
     }
-    return { topic, partition: this.#partitionOf(record, known), maxRecordBytes }
+    return this.#partitionOf(record, metadata)
   }
 
   #partitionOf({ topic, partition, key }: ProducerRecord, { leaders }: TopicMetadata): number {
@@ -203,33 +256,7 @@ export class Produces {
   }
 }
 
-function outgoing(
-  record: ProducerRecord,
-  { topic, partition }: Target,
-  now: bigint,
-  giveUpAt: number,
-  settle: Outgoing['settle'],
-): Outgoing {
-  const { key, value, headers = [], timestampMs } = record
-  const bytes =
-    (key?.length ?? 0) +
-    (value?.length ?? 0) +
-    headersBytes(headers) +
-    RECORD_OVERHEAD_BYTES +
-    HEADER_OVERHEAD_BYTES * headers.length
-  const message = {
-    topic,
-    partition,
-    timestamp: timestampMs === undefined ? now : BigInt(timestampMs),
-    // The library's types know no null, and write it.
-    key: bufferOf(key) as Buffer,
-    value: bufferOf(value) as Buffer,
-    // A map by identity: each header has a key object of its own, so duplicates stay.
-    headers: new Map(headers.map((header) => [Buffer.from(header.key), bufferOf(header.value) as Buffer])),
-  }
-  return { message, bytes, giveUpAt, settle }
-}
-
-function bufferOf(bytes: Uint8Array | null): Buffer | null {
-  return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+/** Bytes of a record as limits count them. */
+function sizeOf({ key, value, headers = [] }: ProducerRecord): number {
+  return (key?.length ?? 0) + (value?.length ?? 0) + headersBytes(headers)
 }

@@ -8,8 +8,8 @@
  *
  * @see https://cwiki.apache.org/confluence/display/KAFKA/KIP-98 for producer ids, epochs and sequences
  */
-import { initProducerIdV4, NumericMap, produceV9 } from '@platformatic/kafka'
-import type { CompressionAlgorithmValue, MessageRecord } from '@platformatic/kafka'
+import { createAPI, initProducerIdV4, produceV9, Writer } from '@platformatic/kafka'
+import type { CompressionAlgorithmValue, Connection } from '@platformatic/kafka'
 import { backoffMs } from '../../backoff.ts'
 import type { Clock } from '../../clock.ts'
 import { BrokerError } from '../../errors.ts'
@@ -18,19 +18,21 @@ import type { RecordMetadata } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import type { Deadline } from './deadline.ts'
 import { failureOf, numberedFailure, responseOf } from './failures.ts'
+import { sealBatch, writeBatch } from './record-batch.ts'
+import type { TimedRecord } from './record-batch.ts'
 
 type ProduceResponse = produceV9.ProduceResponse
 type PartitionAnswer = ProduceResponse['responses'][number]['partitionResponses'][number]
 
 /** A record on its way. */
-export interface Outgoing {
-  readonly message: MessageRecord & { readonly timestamp: bigint }
+export interface Outgoing extends TimedRecord {
   /** About its size in a batch. */
   readonly bytes: number
   /** Monotonic: not tried again after it. */
   readonly giveUpAt: number
-  /** Called once. */
-  readonly settle: (result: RecordMetadata | BrokerError) => void
+  /** Nobody waits for it any more; its bytes are not ours any longer. */
+  isAbandoned: boolean
+  settle(result: RecordMetadata | BrokerError): void
 }
 
 /** How records are sent. */
@@ -64,7 +66,9 @@ interface Identity {
 interface Batch {
   readonly records: readonly Outgoing[]
   readonly bytes: number
-  readonly identity: Identity
+  /** The records as they are sent, each time the same. */
+  written: Buffer
+  isSealed: boolean
   readonly firstSequence: number
   /** It was sent and no answer came: it may be written. */
   isUnknown: boolean
@@ -123,22 +127,18 @@ export class Sender {
     this.#schedule()
   }
 
-  /**
-   * Nobody waits for these records any more: those that no batch holds yet are not sent, and of the others the bytes are
-   * copied, because they are not ours any longer.
-   */
-  abandon(topic: string, partition: number, records: ReadonlySet<Outgoing>): void {
+  /** Nobody waits for these records any more: those that are in no batch yet are not sent. */
+  abandon(topic: string, partition: number, records: readonly Outgoing[]): void {
+    for (const record of records) record.isAbandoned = true
     const lane = this.#lanes.get(topic)?.get(partition)
-    if (lane === undefined) return
-    lane.queue = lane.queue.filter((record) => !records.has(record))
-    for (const record of lane.batch?.records ?? []) if (records.has(record)) copyBytes(record.message)
+    if (lane !== undefined) lane.queue = lane.queue.filter((record) => !record.isAbandoned)
   }
 
   /** Settles everything that is left with the error. */
   close(error: BrokerError): void {
     this.#closed = error
     for (const lane of this.#ready) {
-      for (const { settle } of [...(lane.batch?.records ?? []), ...lane.queue]) settle(error)
+      for (const record of [...(lane.batch?.records ?? []), ...lane.queue]) record.settle(error)
     }
     this.#ready.clear()
   }
@@ -206,34 +206,27 @@ export class Sender {
     if (this.#closed === undefined && !lane.isEmpty) this.#ready.add(lane)
   }
 
-  /** Makes the lanes' next batches and gathers those that go together: the library takes one producer id for a request. */
+  /** Makes the lanes' next batches and gathers those that go together. */
   #fill(lanes: readonly Lane[], shared: Identity, taken: Lane[]): void {
     let bytes = 0
     for (const lane of lanes) {
       if (bytes >= MAX_REQUEST_BYTES) return
       lane.batch ??= nextBatch(lane, shared)
-      if (lane.batch === undefined || lane.batch.identity !== (taken[0]?.batch ?? lane.batch).identity) continue
+      if (lane.batch === undefined) continue
       bytes += lane.batch.bytes
       taken.push(lane)
     }
   }
 
-  async #request(
-    connection: Parameters<typeof produceV9.api.async>[0],
-    lanes: readonly Lane[],
-  ): Promise<ProduceResponse> {
-    const messages: MessageRecord[] = []
-    const sequences = new NumericMap()
-    for (const { topic, partition, batch } of lanes) {
-      sequences.set(`${topic}:${partition}`, batch?.firstSequence ?? 0)
-      for (const { message } of batch?.records ?? []) messages.push(message)
+  async #request(connection: Connection, lanes: readonly Lane[]): Promise<ProduceResponse> {
+    if (lanes.length === 0) return { responses: [], throttleTimeMs: 0 }
+    for (const { batch } of lanes) {
+      if (batch === undefined || batch.isSealed) continue
+      batch.written = await sealBatch(batch.written, this.#settings.compression)
+      batch.isSealed = true
     }
-    if (messages.length === 0) return { responses: [], throttleTimeMs: 0 }
-    const options = { compression: this.#settings.compression, ...lanes[0]?.batch?.identity, sequences }
     try {
-      const response = await produceV9.api.async(connection, ALL_REPLICAS, ACKS_TIMEOUT_MS, messages, options)
-      // The library's `true` is its answer to acks=0.
-      return response as ProduceResponse
+      return await produceApi.async(connection, lanes)
     } catch (error) {
       const partial = responseOf(error) as ProduceResponse | undefined
       if (partial === undefined) throw error
@@ -248,9 +241,11 @@ export class Sender {
     if (errorCode === 0) {
       lane.batch = undefined
       lane.failures = 0
-      for (const [index, { message, settle }] of batch.records.entries()) {
-        const timestampMs = Number(logAppendTimeMs === -1n ? message.timestamp : logAppendTimeMs)
-        settle({ topic, partition, offset: Number(baseOffset) + index, timestampMs })
+      let offset = Number(baseOffset)
+      const appendedAt = logAppendTimeMs === -1n ? undefined : Number(logAppendTimeMs)
+      for (const record of batch.records) {
+        record.settle({ topic, partition, offset, timestampMs: appendedAt ?? record.timestampMs })
+        offset += 1
       }
       return
     }
@@ -274,7 +269,7 @@ export class Sender {
     const named = new Set(recordErrors.map(({ batchIndex }) => batchIndex))
     const refused = new Set(batch.records.filter((_, index) => named.size === 0 || named.has(index)))
     takeBack(lane, batch, refused)
-    for (const { settle } of refused) settle(failure)
+    for (const record of refused) record.settle(failure)
   }
 
   /** Something failed on the way: tries again while there is time, unless the failure is final. */
@@ -289,7 +284,7 @@ export class Sender {
       const over = lane.queue.filter(({ giveUpAt }) => isFinal || giveUpAt <= again)
       const gone = new Set(over)
       lane.queue = lane.queue.filter((record) => !gone.has(record))
-      for (const { settle } of over) settle(asBrokerError(failure))
+      for (const record of over) record.settle(asBrokerError(failure))
     } else {
       batch.isUnknown ||= isUnknown
       if (isFinal || batch.records.some(({ giveUpAt }) => giveUpAt <= again)) this.#giveUp(lane, batch, failure)
@@ -305,7 +300,7 @@ export class Sender {
     lane.identity = undefined
     lane.sequence = 0
     this.#identity = undefined
-    for (const { settle } of batch.records) settle(asBrokerError(failure))
+    for (const record of batch.records) record.settle(asBrokerError(failure))
   }
 
   /** Asks who leads a partition now. A topic that is gone is final. */
@@ -349,12 +344,38 @@ export class Sender {
 }
 
 const LEADER_NOT_AVAILABLE = 5
+const PRODUCE = 0
+const PRODUCE_VERSION = 9
+
+/** Produce with batches of ours: the library's own request makes them of its messages. */
+const produceApi = createAPI<[lanes: readonly Lane[]], ProduceResponse>(
+  PRODUCE,
+  PRODUCE_VERSION,
+  (lanes: readonly Lane[]) => {
+    const topics = [...Map.groupBy(lanes, ({ topic }) => topic)]
+    return Writer.create()
+      .appendString(null)
+      .appendInt16(ALL_REPLICAS)
+      .appendInt32(ACKS_TIMEOUT_MS)
+      .appendArray(topics, (writer, [topic, partitions]) => {
+        writer.appendString(topic).appendArray(partitions, (writer, { partition, batch }) => {
+          const written = batch?.written ?? Buffer.alloc(0)
+          writer
+            .appendInt32(partition)
+            .appendUnsignedVarInt(written.length + 1)
+            .append(written)
+        })
+      })
+      .appendTaggedFields()
+  },
+  produceV9.parseResponse,
+)
 
 function nextBatch(lane: Lane, shared: Identity): Batch | undefined {
   let count = 0
   let bytes = 0
   for (const record of lane.queue) {
-    if (count > 0 && (bytes + record.bytes > lane.maxBatchBytes || isFar(record, lane.queue[0]))) break
+    if (count > 0 && bytes + record.bytes > lane.maxBatchBytes) break
     bytes += record.bytes
     count += 1
   }
@@ -365,33 +386,19 @@ function nextBatch(lane: Lane, shared: Identity): Batch | undefined {
   const firstSequence = lane.sequence
   // Sequence numbers are int32 and begin again at 0.
   lane.sequence = (firstSequence + count) % 0x8000_0000
-  return { records, bytes, identity: lane.identity, firstSequence, isUnknown: false }
+  const written = writeBatch(records, { ...lane.identity, firstSequence })
+  return { records, bytes, written, isSealed: false, firstSequence, isUnknown: false }
 }
 
 /**
- * A batch holds each record's time as the difference to its first one's, which the client library (2.12.1) writes wrongly where
- * it takes more than 31 bits: 25 days.
+ * The batch was not stored: all but the refused records, and those that nobody waits for, wait at the front again; its sequence
+ * numbers are free.
  */
-function isFar({ message }: Outgoing, first: Outgoing | undefined): boolean {
-  const difference = message.timestamp - (first?.message.timestamp ?? message.timestamp)
-  return difference > MOST_DIFFERENCE_MS || difference < -MOST_DIFFERENCE_MS
-}
-
-const MOST_DIFFERENCE_MS = 0x7fff_ffffn
-
-/** The batch was not written: all but the refused records wait at the front again, its sequence numbers are free. */
 function takeBack(lane: Lane, batch: Batch, refused: ReadonlySet<Outgoing>): void {
   lane.batch = undefined
   lane.sequence = batch.firstSequence
-  lane.queue = [...batch.records.filter((record) => !refused.has(record)), ...lane.queue]
-}
-
-function copyBytes(message: MessageRecord): void {
-  // Null stays null: the library's types know none.
-  const copy = (bytes: Buffer | undefined | null): Buffer => (bytes ? Buffer.from(bytes) : bytes) as Buffer
-  message.key = copy(message.key)
-  message.value = copy(message.value)
-  message.headers = new Map(Array.from(message.headers ?? [], ([key, value]) => [key, copy(value)]))
+  const waiting = batch.records.filter((record) => !refused.has(record) && !record.isAbandoned)
+  lane.queue = [...waiting, ...lane.queue]
 }
 
 function asBrokerError(failure: Error): BrokerError {
