@@ -202,6 +202,7 @@ class KafkaBroker implements Broker {
       clock,
       random,
       isKeeping: options.cache ?? true,
+      closing: this.#closing.signal,
     })
     const positions = new Positions({ memberships: this.#memberships, fetcher: this.#fetcher, log })
     this.#commits = new Commits({ memberships: this.#memberships, instances, fetcher: this.#fetcher, clock })

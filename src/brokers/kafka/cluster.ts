@@ -229,7 +229,8 @@ export class Cluster {
   }
 
   async #findCoordinator(groupId: string): Promise<number> {
-    const response = await this.#onAny((connection) =>
+    const what = `find the coordinator of group ${JSON.stringify(groupId)}`
+    const response = await this.#onAny(what, (connection) =>
       findCoordinatorV4.api.async(connection, COORDINATOR_OF_GROUP, [groupId]),
     )
     const [found] = response.coordinators
@@ -240,7 +241,7 @@ export class Cluster {
 
   /** Metadata with the topics in it, those with an error too. */
   async #metadata(topics: string[] | null): Promise<MetadataResponse> {
-    const response = await this.#onAny(async (connection) => {
+    const response = await this.#onAny('ask for topics', async (connection) => {
       try {
         return await metadataV12.api.async(connection, topics, false, false)
       } catch (error) {
@@ -256,14 +257,14 @@ export class Cluster {
   }
 
   /** Makes a request that any broker can answer: of those that are known, or of those that were configured. */
-  async #onAny<T>(request: (connection: Connection) => Promise<T>): Promise<T> {
+  async #onAny<T>(what: string, request: (connection: Connection) => Promise<T>): Promise<T> {
     const addresses = [...this.#nodes.values(), ...this.#bootstrap]
     const failures: unknown[] = []
     for (const address of addresses) {
       try {
         return await request(await this.connections.shared(address, 'calls'))
       } catch (error) {
-        if (!isLost(error)) throw failureOf(error, 'ask the cluster')
+        if (!isLost(error)) throw failureOf(error, what)
         failures.push(error)
       }
     }

@@ -50,6 +50,14 @@ export function illegalGeneration(
   )
 }
 
+/** The group is one of KIP-848. */
+export function newerProtocol({ groupId }: GroupInstance): BrokerError {
+  return new BrokerError(
+    'INCONSISTENT_GROUP_PROTOCOL',
+    `Cannot poll as group ${JSON.stringify(groupId)}: consumers of the newer protocol use it (group.protocol=consumer). Use another group id, or let them use the classic one.`,
+  )
+}
+
 /** Nothing is committed, and the reset policy is none. */
 export function noCommittedOffset(partitions: readonly TopicPartition[]): BrokerError {
   return new BrokerError(

@@ -7,7 +7,8 @@ import type { Clock } from '../../clock.ts'
 import type { Random } from '../../random.ts'
 import { partitionKey } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
-import type { Deadline } from './deadline.ts'
+import { Deadline } from './deadline.ts'
+import { newerProtocol } from './group-errors.ts'
 import { ownedBy, topicsOf } from './member-state.ts'
 import type { GroupView, Joined, Memberships, MemberView } from './membership.ts'
 import type { MemberState, Subscription } from './subscription.ts'
@@ -21,6 +22,8 @@ export interface InstancesParts {
   readonly random: Random
   /** Whether memberships are kept between calls. */
   readonly isKeeping: boolean
+  /** Aborted when the broker object closes. */
+  readonly closing: AbortSignal
 }
 
 /** A membership between calls. It is good for as long as a heartbeat says so. */
@@ -37,6 +40,7 @@ const FORCE_AGAIN_MS = 10_000
 const KEPT_MS = 5_000
 const MAX_KEPT = 10_000
 const ADOPT_LIMIT_MS = 2_000
+const LOOK_LIMIT_MS = 5_000
 
 /** All instances of this process. */
 export class Instances {
@@ -97,6 +101,7 @@ export class Instances {
     await memberships.joining(group)?.catch(() => undefined)
     const subscription = { topics: topicsOf(topics), state, ...ownedBy(member) }
     let joined = await memberships.join({ group, memberId: '', subscription }, view)
+    if (view.state === 'Dead') await this.#requireClassic(group)
     if (topics.length > 0 && this.#mustForce(group, view, member, subscription, joined)) {
       this.#forcedAt.set(group.groupId, clock.monotonic())
       const again = { ...subscription, ...ownedBy(undefined, joined) }
@@ -119,6 +124,23 @@ export class Instances {
       memberships.adoptAll(group.groupId, view, group.groupInstanceId),
       clock.monotonic() + ADOPT_LIMIT_MS,
     )
+  }
+
+  /**
+   * A group of the newer protocol (KIP-848) takes members of the classic one, and shows them to nobody who asks the classic way:
+   * claims would be hidden. @throws {BrokerError} INCONSISTENT_GROUP_PROTOCOL
+   */
+  async #requireClassic(group: GroupInstance): Promise<void> {
+    const { memberships, clock, closing } = this.#parts
+    const deadline = new Deadline(clock, LOOK_LIMIT_MS, {}, closing)
+    try {
+      const { state } = await memberships.look(group.groupId, deadline)
+      if (state !== 'Dead') return
+      await memberships.leave(group, deadline)
+      throw newerProtocol(group)
+    } finally {
+      deadline.close()
+    }
   }
 
   /**

@@ -92,11 +92,16 @@ class CallRecord implements Outgoing {
   }
 }
 
+/** What a topic is refused with, each of its records for itself. */
+const refusals: ReadonlySet<string> = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'TOPIC_AUTHORIZATION_FAILED'])
+
 /** Produces records through the shared sender. */
 export class Produces {
   readonly #parts: ProduceParts
   /** Where the next record without a key of each topic goes. */
   readonly #next = new Map<string, number>()
+  /** Topics that may not be used, and why. */
+  readonly #refused = new Map<string, BrokerError>()
   /** The newest call that had to ask about its topics: those after it wait, so that calls keep their order. */
   #asking: Promise<unknown> | undefined
 
@@ -132,13 +137,19 @@ export class Produces {
       await before
       const topics = new Set(records.map(({ topic }) => topic))
       const outcomes = [...topics].map(async (topic) => {
-        await cluster.topic(topic, deadline)
+        this.#refused.delete(topic)
+        try {
+          await cluster.topic(topic, deadline)
+        } catch (error) {
+          if (error instanceof BrokerError && refusals.has(error.code)) this.#refused.set(topic, error)
+          throw error
+        }
         await configs.of(topic, deadline)
       })
       for (const outcome of await Promise.allSettled(outcomes)) {
         if (outcome.status === 'fulfilled') continue
         const { reason } = outcome as { readonly reason: unknown }
-        if (!(reason instanceof BrokerError) || reason.code !== 'UNKNOWN_TOPIC_OR_PARTITION') throw reason
+        if (!(reason instanceof BrokerError) || !refusals.has(reason.code)) throw reason
       }
     })()
     const settled: Promise<void> = asking.then(

@@ -52,6 +52,9 @@ const MAX_REQUEST_BYTES = 16 * 1024 * 1024
 const ALL_REPLICAS = -1
 const retryBackoff = { initialMs: 20, maxMs: 1_000, factor: 2 }
 
+/** A batch with which so many connections were lost, one after the other, is what the broker ends them for. */
+const MAX_LOSSES = 4
+
 const DUPLICATE_SEQUENCE = 46
 const tooLarge: ReadonlySet<number> = new Set([10, 18])
 /** The batch's sequence or producer id is not what the broker expects: it can store nothing under them. */
@@ -72,6 +75,8 @@ interface Batch {
   readonly firstSequence: number
   /** It was sent and no answer came: it may be written. */
   isUnknown: boolean
+  /** How often the connection was lost on which it was sent. */
+  losses: number
 }
 
 /** One partition: what waits for it, and the batch that is being sent. */
@@ -213,8 +218,11 @@ export class Sender {
       if (bytes >= MAX_REQUEST_BYTES) return
       lane.batch ??= nextBatch(lane, shared)
       if (lane.batch === undefined) continue
+      // What may be the reason for a lost connection goes alone, so that it harms nothing else.
+      if (lane.batch.losses > 0 && taken.length > 0) continue
       bytes += lane.batch.bytes
       taken.push(lane)
+      if (lane.batch.losses > 0) return
     }
   }
 
@@ -287,7 +295,9 @@ export class Sender {
       for (const record of over) record.settle(asBrokerError(failure))
     } else {
       batch.isUnknown ||= isUnknown
-      if (isFinal || batch.records.some(({ giveUpAt }) => giveUpAt <= again)) this.#giveUp(lane, batch, failure)
+      if (isUnknown) batch.losses += 1
+      if (isFinal || batch.losses >= MAX_LOSSES || batch.records.some(({ giveUpAt }) => giveUpAt <= again))
+        this.#giveUp(lane, batch, failure)
     }
     if (lane.isEmpty) return
     lane.notBefore = again
@@ -387,7 +397,7 @@ function nextBatch(lane: Lane, shared: Identity): Batch | undefined {
   // Sequence numbers are int32 and begin again at 0.
   lane.sequence = (firstSequence + count) % 0x8000_0000
   const written = writeBatch(records, { ...lane.identity, firstSequence })
-  return { records, bytes, written, isSealed: false, firstSequence, isUnknown: false }
+  return { records, bytes, written, isSealed: false, firstSequence, isUnknown: false, losses: 0 }
 }
 
 /**
