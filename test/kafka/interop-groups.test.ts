@@ -206,8 +206,7 @@ async function expectSharing(
   await shared.write(40)
   await shared.untilHandled([], 'by Kedge alone')
 
-  const foreign = await join(shared, 'foreign')
-  await using _program = foreign.program
+  await using foreign = await join(shared, 'foreign')
   await untilShared(shared, 3)
   await shared.write(60)
   await shared.untilHandled([foreign], 'by Kedge and the other')

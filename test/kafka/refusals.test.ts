@@ -275,11 +275,12 @@ describe('a group id that is used otherwise', () => {
     await heartbeat(group.groupId, memberId, 0, [topic])
 
     const polled = broker.poll({ group, topics: [topic], ...PLENTY, maxWaitMs: 1_000 })
-    const error = await within(3_000, refusal(polled, 'INCONSISTENT_GROUP_PROTOCOL')).finally(() =>
-      heartbeat(group.groupId, memberId, -1, null),
-    )
-
-    expect(error.message).toContain(group.groupId)
+    try {
+      const error = await within(3_000, refusal(polled, 'INCONSISTENT_GROUP_PROTOCOL'))
+      expect(error.message).toContain(group.groupId)
+    } finally {
+      await heartbeat(group.groupId, memberId, -1, null)
+    }
   })
 
   it('is listed, or left out, but hurts no description of others', async () => {

@@ -61,9 +61,9 @@ export class SharedGroup {
    */
   startInstance(groupInstanceId: string, runId?: string): Worker {
     const group: GroupInstance = { groupId: this.groupId, groupInstanceId }
-    let isOver = false
+    const over = new AbortController()
     const work = async (): Promise<void> => {
-      for (let round = 0; !isOver; round++) await this.#poll(group, round, runId)
+      for (let round = 0; !over.signal.aborted; round++) await this.#poll(group, round, runId)
     }
     const worked = work()
     worked.catch((failure: unknown) => {
@@ -71,7 +71,7 @@ export class SharedGroup {
     })
     return {
       async stop() {
-        isOver = true
+        over.abort()
         await worked
       },
     }
@@ -162,6 +162,7 @@ export class SharedGroup {
     return {
       program,
       leave,
+      [Symbol.asyncDispose]: () => program[Symbol.asyncDispose](),
       note() {
         const lines = program.printed()
         for (const line of lines.slice(noted)) noteLine(line)
@@ -178,7 +179,7 @@ export interface Worker {
 }
 
 /** A member that is a client of another kind. */
-export interface ForeignMember {
+export interface ForeignMember extends AsyncDisposable {
   readonly program: SpawnedProgram
   /** Notes what it has printed since the last time. */
   note(): void
