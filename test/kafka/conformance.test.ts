@@ -24,7 +24,7 @@ failOnLeaks()
 
 const deviations: readonly Deviation[] = [
   {
-    test: 'commit › keeps metadata beside the offset, and null after a commit without',
+    test: 'commit › tells empty metadata from none',
     reason: "Kafka answers '' where an offset was committed without metadata",
   },
 ]
