@@ -1,9 +1,15 @@
 /** Who the driver says it is, whom it believes, and what it says when the cluster refuses: a named error, in time. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Broker } from '../../src/broker.ts'
 import { kafkaBroker, type KafkaBrokerOptions } from '../../src/brokers/kafka.ts'
+import { restBroker } from '../../src/brokers/rest.ts'
+import { readConfig } from '../../src/config.ts'
 import type { BrokerError } from '../../src/errors.ts'
 import type { ErrorCode } from '../../src/errors.ts'
+import { openGateway } from '../../src/runtimes/gateway-process.ts'
 import { instanceOf, refusal, stored, unusedName } from '../conformance/broker/harness.ts'
 import { failOnLeaks } from '../support/leaks.ts'
 import { record, valuesOf } from '../support/records.ts'
@@ -120,6 +126,40 @@ describe('TLS', () => {
     await using broker = open('TLS')
 
     await expectUnusable(broker, 'NETWORK')
+  })
+})
+
+describe('the gateway, by its settings', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kedge-kafka-settings-'))
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  function settings(password: string): Record<string, string> {
+    const ca = join(folder, 'ca.pem')
+    writeFileSync(ca, cluster.certificate)
+    return {
+      KEDGE_GATEWAY_PORT: '0',
+      KEDGE_BROKER: `kafka://${cluster.at.SASLTLS}`,
+      KEDGE_KAFKA_TLS: 'true',
+      KEDGE_KAFKA_CA: ca,
+      KEDGE_KAFKA_SASL_MECHANISM: 'scram-sha-256',
+      KEDGE_KAFKA_USERNAME: ALICE.username,
+      KEDGE_KAFKA_PASSWORD: password,
+    }
+  }
+
+  it('serves what its user may see', async () => {
+    await using gateway = await openGateway(readConfig('gateway', settings(ALICE.password)))
+    await using broker = restBroker({ url: gateway.url })
+
+    expect((await broker.topics()).map(({ topic }) => topic)).toEqual(['open'])
+  })
+
+  it('does not start with a wrong password, and does not show it', async () => {
+    const config = readConfig('gateway', settings('wrong-secret'))
+
+    const error = await refusal(openGateway(config), 'SASL_AUTHENTICATION_FAILED')
+
+    expect(causesOf(error)).not.toContain('wrong-secret')
   })
 })
 
