@@ -218,6 +218,8 @@ export class Produces {
     if (known !== undefined) return known
     const metadata = this.#parts.cluster.cachedTopic(topic)
     if (metadata === undefined) {
+      const refused = this.#refused.get(topic)
+      if (refused?.code === 'TOPIC_AUTHORIZATION_FAILED') throw refused
       throw new BrokerError(
         'UNKNOWN_TOPIC_OR_PARTITION',
         `Cannot produce record ${index} of the call: unknown topic ${JSON.stringify(topic.slice(0, 260))}. Create it first.`,
