@@ -179,7 +179,14 @@ class KafkaBroker implements Broker {
     })
     const compression: CompressionAlgorithmValue = options.compression ?? kafkaBrokerDefaults.compression
     this.#configs = new TopicConfigs(this.#cluster)
-    this.#sender = new Sender({ cluster: this.#cluster, compression, clock, random, lifetime: this.#lifetime })
+    this.#sender = new Sender({
+      cluster: this.#cluster,
+      compression,
+      clock,
+      random,
+      defer: setImmediate,
+      lifetime: this.#lifetime,
+    })
     this.#produces = new Produces({
       cluster: this.#cluster,
       configs: this.#configs,

@@ -63,7 +63,7 @@ const globals: readonly { readonly name: string; readonly files?: RegExp }[] = [
   { name: 'setTimeout', files: /^src\/clock\.ts$/ },
   { name: 'setInterval' },
   // The turn of the event loop in which concurrent writers share a transaction.
-  { name: 'setImmediate', files: /^src\/brokers\/log\.ts$/ },
+  { name: 'setImmediate', files: /^src\/brokers\/(log|kafka)\.ts$/ },
   { name: 'AbortSignal.timeout' },
   { name: 'Math.random', files: /^src\/random\.ts$/ },
   { name: 'crypto.randomUUID', files: /^src\/random\.ts$/ },

@@ -4,41 +4,42 @@ import type { Clock } from '../../clock.ts'
 import { sleep } from '../../clock.ts'
 import { abortError, BrokerError } from '../../errors.ts'
 
+/** The calls that end with a signal: one listener for all of them, where many calls share one. */
+const watching = new WeakMap<AbortSignal, Set<Deadline>>()
+
 /** The patience of one call. */
 export class Deadline {
   readonly clock: Clock
   /** Monotonic. */
   readonly at: number
-  /** Aborted with the error that the call rejects with. */
-  readonly signal: AbortSignal
-  readonly #controller = new AbortController()
   readonly #ended: Promise<never>
-  readonly #cleanUps: (() => void)[] = []
+  readonly #reject: (error: Error) => void
+  readonly #signals: readonly AbortSignal[]
+  readonly #cancelTimer: (() => void) | undefined
+  #error: Error | undefined
+  #controller: AbortController | undefined
 
   /** Without a limit it ends by its signals only. `closing` is aborted, with its error as reason, when the broker closes. */
   constructor(clock: Clock, limitMs: number | undefined, call: Call, closing: AbortSignal) {
     this.clock = clock
     this.at = clock.monotonic() + (limitMs ?? Number.POSITIVE_INFINITY)
-    this.signal = this.#controller.signal
     const { promise, reject } = Promise.withResolvers<never>()
     this.#ended = promise
+    this.#reject = reject
     // Whether anything races with it or not, its end is no unhandled rejection.
     promise.catch(() => {})
-    const end = (error: Error): void => {
-      reject(error)
-      this.#controller.abort(error)
+    this.#cancelTimer = limitMs === undefined ? undefined : clock.after(limitMs, () => this.end(lateAfter(limitMs)))
+    this.#signals = call.signal === undefined ? [closing] : [call.signal, closing]
+    for (const signal of this.#signals) watch(signal, this)
+  }
+
+  /** Aborted with the error that the call rejects with. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#error !== undefined) this.#controller.abort(this.#error)
     }
-    if (limitMs !== undefined) {
-      const late = `Kafka did not answer within ${Math.round(limitMs)} ms; the outcome is unknown.`
-      this.#cleanUps.push(clock.after(limitMs, () => end(new BrokerError('TIMEOUT', late))))
-    }
-    for (const signal of [call.signal, closing]) {
-      if (signal === undefined) continue
-      const onAbort = (): void => end(abortError(signal))
-      if (signal.aborted) onAbort()
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#cleanUps.push(() => signal.removeEventListener('abort', onAbort))
-    }
+    return this.#controller.signal
   }
 
   /** Milliseconds that are left; never negative. */
@@ -70,8 +71,39 @@ export class Deadline {
     await sleep(this.clock, Math.min(delayMs, this.leftMs), this.signal)
   }
 
+  /** Ends the call with an error, unless it has ended. */
+  end(error: Error): void {
+    if (this.#error !== undefined) return
+    this.#error = error
+    this.#reject(error)
+    this.#controller?.abort(error)
+  }
+
   /** Frees what it holds. */
   close(): void {
-    for (const cleanUp of this.#cleanUps) cleanUp()
+    this.#cancelTimer?.()
+    for (const signal of this.#signals) watching.get(signal)?.delete(this)
   }
+}
+
+function watch(signal: AbortSignal, deadline: Deadline): void {
+  if (signal.aborted) {
+    deadline.end(abortError(signal))
+    return
+  }
+  const known = watching.get(signal)
+  if (known !== undefined) {
+    known.add(deadline)
+    return
+  }
+  const deadlines = new Set([deadline])
+  watching.set(signal, deadlines)
+  const endAll = (): void => {
+    for (const one of deadlines) one.end(abortError(signal))
+  }
+  signal.addEventListener('abort', endAll, { once: true })
+}
+
+function lateAfter(limitMs: number): BrokerError {
+  return new BrokerError('TIMEOUT', `Kafka did not answer within ${Math.round(limitMs)} ms; the outcome is unknown.`)
 }

@@ -1,6 +1,6 @@
 /**
- * The shared producer: acks=all, idempotent, one produce request on its way to each broker. Records that arrive meanwhile
- * share the next one, whoever sent them; nothing waits for a timer. A batch holds records of one partition, in the order in
+ * The shared producer: acks=all, idempotent, one produce request on its way to each broker. Records that arrive meanwhile, or
+ * in the same turn of the event loop, share the next one, whoever sent them; nothing waits for a timer. A batch holds records of one partition, in the order in
  * which they arrived, and no more than the topic takes, so that one caller's records never fail another's.
  *
  * A batch whose answer was lost, or whose leader moved, is sent again under the same sequence number, which Kafka stores once.
@@ -41,6 +41,8 @@ export interface SenderSettings {
   readonly compression: CompressionAlgorithmValue
   readonly clock: Clock
   readonly random: Random
+  /** Calls what it is given after everything that is to be done in this turn of the event loop. */
+  readonly defer: (run: () => void) => void
   /** Ends with the broker object. */
   readonly lifetime: Deadline
 }
@@ -152,7 +154,7 @@ export class Sender {
   #schedule(): void {
     if (this.#isScheduled || this.#closed !== undefined) return
     this.#isScheduled = true
-    queueMicrotask(() => {
+    this.#settings.defer(() => {
       this.#isScheduled = false
       this.#dispatch()
     })
