@@ -13,10 +13,11 @@ import { partitionKey } from '../../record.ts'
 import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import { unknownPartition } from './cluster.ts'
-import type { Deadline } from './deadline.ts'
+import { Deadline } from './deadline.ts'
 import { failureOf, numberedFailure, responseOf } from './failures.ts'
 import { readBatches } from './record-batch.ts'
 import type { BatchSizes, ReadRecord } from './record-batch.ts'
+import { ReadAhead } from './read-ahead.ts'
 
 /** The longest a broker is left to wait: so long, at most, a change goes unnoticed. */
 export const SLICE_MS = 500
@@ -29,6 +30,8 @@ const MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 const BYTES_PER_RECORD = 1024
 /** Batches come whole and rarely end where an answer is full. */
 const ROOM = 1.25
+/** An answer that is read ahead and takes longer helps nobody. */
+const AHEAD_LIMIT_MS = 2_000
 const GOLDEN_RATIO = 0.618_033_988_749_895
 const OFFSET_OUT_OF_RANGE = 1
 /** Errors after which the leader and the topic's id are looked up anew. */
@@ -76,6 +79,15 @@ class Collector {
   }
 }
 
+/** What reading needs. */
+export interface FetcherParts {
+  readonly cluster: Cluster
+  /** Reads on for callers who come back at once for more. */
+  readonly isReadingAhead: boolean
+  /** Aborted when the broker closes. */
+  readonly closing: AbortSignal
+}
+
 /** Reads from partitions, and looks offsets up. */
 export class Fetcher {
   readonly #cluster: Cluster
@@ -83,9 +95,14 @@ export class Fetcher {
   #turn = 0
   /** Bytes of a record of each topic, about, as it was last read. */
   readonly #recordBytes = new Map<string, number>()
+  readonly #ahead: ReadAhead<(Answer | 'moved')[]> | undefined
+  readonly #closing: AbortSignal
 
-  constructor(cluster: Cluster) {
+  constructor({ cluster, isReadingAhead, closing }: FetcherParts) {
     this.#cluster = cluster
+    this.#closing = closing
+    this.#ahead = isReadingAhead ? new ReadAhead(cluster.clock) : undefined
+    closing.addEventListener('abort', () => this.#ahead?.close(), { once: true })
   }
 
   /**
@@ -131,7 +148,8 @@ export class Fetcher {
     )
     let bytes = this.#bytesFor(from, limits)
     const until = this.#cluster.clock.monotonic() + waitMs
-    for (;;) {
+    const isExpected = await this.#takeAhead(wanted, collector, deadline)
+    while (!collector.isFull) {
       const leftMs = collector.records.length > 0 ? 0 : Math.max(0, until - this.#cluster.clock.monotonic())
       const round = await this.#round([...wanted.values()], collector, leftMs, bytes, deadline)
       if (round.outOfRange.length > 0) return { records: collector.records, outOfRange: round.outOfRange }
@@ -145,9 +163,11 @@ export class Fetcher {
       }
       const isOver = leftMs === 0 || this.#cluster.clock.monotonic() >= until
       const isDone = collector.records.length > 0 ? !round.hasMore || round.next.length === 0 : isOver && !round.hasMore
-      if (collector.isFull || isDone) return { records: collector.records, outOfRange: [] }
-      bytes = Math.min(bytes * 2, MAX_RESPONSE_BYTES)
+      if (isDone) return { records: collector.records, outOfRange: [] }
+      if (!collector.isFull) bytes = Math.min(bytes * 2, MAX_RESPONSE_BYTES)
     }
+    this.#readAhead([...wanted.values()], bytes, isExpected)
+    return { records: collector.records, outOfRange: [] }
   }
 
   /** Looks offsets up, one for each partition, in that order. @throws {BrokerError} UNKNOWN_TOPIC_OR_PARTITION */
@@ -195,6 +215,12 @@ export class Fetcher {
     }
     if (byLeader.size === 0) return { next: [], outOfRange: [], hasMore: false, isMoved: true }
     const answers = await this.#ask(byLeader, waitMs, bytes, deadline)
+    const round = this.#collect(answers, collector)
+    return isMoved ? { ...round, isMoved } : round
+  }
+
+  #collect(answers: readonly (Answer | 'moved')[], collector: Collector): Round {
+    let isMoved = false
     const next: TopicPartitionOffset[] = []
     const outOfRange: TopicPartition[] = []
     let hasMore = false
@@ -216,6 +242,50 @@ export class Fetcher {
       }
     }
     return { next, outOfRange, hasMore, isMoved }
+  }
+
+  /** Takes what was read ahead of these positions. Says whether they were expected. */
+  async #takeAhead(
+    wanted: Map<string, TopicPartitionOffset>,
+    collector: Collector,
+    deadline: Deadline,
+  ): Promise<boolean> {
+    if (this.#ahead === undefined || this.#ahead.isEmpty) return false
+    const { isExpected, answer } = this.#ahead.take(this.#keyOf(wanted.values()))
+    const answers = answer === undefined ? undefined : await deadline.race(answer)
+    // Leaders that moved and offsets that are gone are met again by whoever asks for the rest.
+    if (answers !== undefined) {
+      for (const entry of this.#collect(answers, collector).next) wanted.set(partitionKey(entry), entry)
+    }
+    return isExpected
+  }
+
+  /** Expects the caller of a full answer to go on from here; one who did so before finds the next answer read already. */
+  #readAhead(from: readonly TopicPartitionOffset[], bytes: number, isExpected: boolean): void {
+    const read = async (): Promise<(Answer | 'moved')[]> => {
+      const deadline = new Deadline(this.#cluster.clock, AHEAD_LIMIT_MS, {}, this.#closing)
+      try {
+        const byLeader = new Map<number, TopicPartitionOffset[]>()
+        for (const entry of from) {
+          const leader = this.#cluster.cachedTopic(entry.topic)?.leaders[entry.partition] ?? -1
+          byLeader.set(leader, [...(byLeader.get(leader) ?? []), entry])
+        }
+        byLeader.delete(-1)
+        return await this.#ask(byLeader, 0, bytes, deadline)
+      } finally {
+        deadline.close()
+      }
+    }
+    this.#ahead?.expect(this.#keyOf(from), bytes, isExpected ? read : undefined)
+  }
+
+  /** Positions as a text, equal for equal ones in whatever order, and for no others. */
+  #keyOf(positions: Iterable<TopicPartitionOffset>): string {
+    return Array.from(positions, ({ topic, partition, offset }) => {
+      return `${this.#cluster.cachedTopic(topic)?.topicId ?? topic}/${partition}@${offset}`
+    })
+      .sort()
+      .join()
   }
 
   /** What holds as many records as are wanted, going by the size of those before. */
