@@ -9,7 +9,7 @@ import { BrokerError } from '../../errors.ts'
 import { Connections } from './connections.ts'
 import type { Address, ConnectionSettings, Purpose } from './connections.ts'
 import type { Deadline } from './deadline.ts'
-import { failureOf, isConnectionFailure, kafkaNameOf, namedFailure, responseOf } from './failures.ts'
+import { failureOf, isConnectionFailure, isTimeout, kafkaNameOf, namedFailure, responseOf } from './failures.ts'
 
 type MetadataResponse = metadataV12.MetadataResponse
 
@@ -37,14 +37,20 @@ const MAX_AGE_MS = 300_000
 export const MAX_LOSSES = 2
 /** Between two tries of a call that met a moving cluster. */
 const RETRY_MS = 50
+/** Of so many requests it is known how long they took. */
+const MAX_SAMPLES = 8
 const TOPIC_NAME = /^[a-zA-Z0-9._-]{1,249}$/
 const COORDINATOR_OF_GROUP = 0
 
-/** Errors after which the coordinator is looked for anew. */
+/** A broker that has not answered by then is not waited for where another can answer as well. */
+const HEDGE_MS = 300
+
+/** Errors after which the coordinator is looked for anew. The last one is ours: its broker left the cluster meanwhile. */
 export const movedCoordinator: ReadonlySet<string> = new Set([
   'NOT_COORDINATOR',
   'COORDINATOR_NOT_AVAILABLE',
   'COORDINATOR_LOAD_IN_PROGRESS',
+  'LEADER_NOT_AVAILABLE',
 ])
 
 /** One cluster. */
@@ -56,6 +62,7 @@ export class Cluster {
   readonly #topics = new Map<string, TopicMetadata>()
   readonly #coordinators = new Map<string, number>()
   readonly #asking = new Map<string, Promise<void>>()
+  readonly #tookMs: number[] = []
   #controller = -1
 
   constructor(settings: ClusterSettings) {
@@ -102,9 +109,20 @@ export class Cluster {
     return [...this.#topics.values()]
   }
 
+  /** How long the quickest of the newest requests took, milliseconds: the way there and back. */
+  get roundTripMs(): number {
+    return this.#tookMs.length === 0 ? 0 : Math.min(...this.#tookMs)
+  }
+
   /** Forgets a topic: what is known of it was refuted. */
   forgetTopic(topic: string): void {
     this.#topics.delete(topic)
+  }
+
+  /** Forgets who leads a topic's partitions; how many there are stays known, so that records can go on to choose theirs. */
+  forgetLeaders(topic: string): void {
+    const known = this.#topics.get(topic)
+    if (known !== undefined) this.#topics.set(topic, { ...known, leaders: known.leaders.map(() => -1) })
   }
 
   /** Every broker. */
@@ -127,6 +145,11 @@ export class Cluster {
     } catch (error) {
       throw failureOf(error, what)
     }
+  }
+
+  /** Makes a request that any broker answers at once. `what` completes "Cannot ...". */
+  async onAnyNode<T>(what: string, deadline: Deadline, request: (connection: Connection) => Promise<T>): Promise<T> {
+    return await deadline.race(this.#onAny(what, request))
   }
 
   /** The shared connection to a node. */
@@ -182,11 +205,16 @@ export class Cluster {
       const nodeId = await this.coordinatorOf(groupId, deadline)
       try {
         const connection = await deadline.race(this.connectionTo(nodeId, 'calls'))
-        return await deadline.race(request(connection))
+        const askedAt = this.clock.monotonic()
+        const answer = await deadline.race(request(connection))
+        this.#tookMs.push(this.clock.monotonic() - askedAt)
+        if (this.#tookMs.length > MAX_SAMPLES) this.#tookMs.shift()
+        return answer
       } catch (error) {
         const isMoved = movedCoordinator.has(codeOf(error))
+        // One that says nothing may be frozen, and another broker the coordinator long since.
+        if (isMoved || isLost(error) || isTimeout(error)) this.forgetCoordinator(groupId)
         if (!isMoved && (!isLost(error) || losses++ >= MAX_LOSSES)) throw failureOf(error, what)
-        this.forgetCoordinator(groupId)
         await deadline.pause(RETRY_MS)
       }
     }
@@ -256,23 +284,61 @@ export class Cluster {
     return response
   }
 
-  /** Makes a request that any broker can answer: of those that are known, or of those that were configured. */
+  /**
+   * Makes a request that any broker can answer: of those that are known, or of those that were configured. One after the other,
+   * the next one also when a broker says nothing for a while; the first answer counts.
+   */
   async #onAny<T>(what: string, request: (connection: Connection) => Promise<T>): Promise<T> {
-    const addresses = [...this.#nodes.values(), ...this.#bootstrap]
+    const addresses = new Map(
+      [...this.#nodes.values(), ...this.#bootstrap].map((address) => [`${address.host}:${address.port}`, address]),
+    )
     const failures: unknown[] = []
-    for (const address of addresses) {
+    const { promise: answer, resolve, reject } = Promise.withResolvers<T>()
+    const isOver = answer.then(
+      () => undefined,
+      () => undefined,
+    )
+    let isAnswered = false
+    const ask = async (address: Address): Promise<void> => {
       try {
-        return await request(await this.connections.shared(address, 'calls'))
+        resolve(await request(await this.connections.shared(address, 'calls')))
+        isAnswered = true
       } catch (error) {
-        if (!isLost(error)) throw failureOf(error, what)
         failures.push(error)
+        if (isLost(error)) return
+        reject(failureOf(error, what))
+        isAnswered = true
       }
     }
-    const first = failureOf(failures.at(-1), 'reach the cluster')
+    const asked: Promise<void>[] = []
+    for (const address of addresses.values()) {
+      const asking = ask(address)
+      asked.push(asking)
+      await this.#orSilence(Promise.race([asking, isOver]))
+      if (isAnswered) return await answer
+    }
+    await Promise.race([isOver, Promise.all(asked)])
+    if (isAnswered) return await answer
+    throw this.#unreachable(failures.at(-1))
+  }
+
+  /** Resolves when a broker was asked, or when it is time to ask another. */
+  async #orSilence(asking: Promise<void>): Promise<void> {
+    const { promise: silence, resolve } = Promise.withResolvers<void>()
+    const cancel = this.clock.after(HEDGE_MS, resolve)
+    try {
+      await Promise.race([asking, silence])
+    } finally {
+      cancel()
+    }
+  }
+
+  #unreachable(failure: unknown): BrokerError {
+    const last = failureOf(failure, 'reach the cluster')
     const names = this.#bootstrap.map(({ host, port }) => `${host}:${port}`).join()
-    const isFinal = first instanceof BrokerError && !first.retriable
-    throw new BrokerError('NETWORK', `Cannot reach Kafka at ${names}: ${first.message}`, {
-      cause: first,
+    const isFinal = last instanceof BrokerError && !last.retriable
+    return new BrokerError('NETWORK', `Cannot reach Kafka at ${names}: ${last.message}`, {
+      cause: last,
       ...(isFinal ? { retriable: false } : {}),
     })
   }

@@ -10,7 +10,7 @@
 import { Connection } from '@platformatic/kafka'
 import type { ConnectionOptions } from '@platformatic/kafka'
 import type { Clock } from '../../clock.ts'
-import { failureOf } from './failures.ts'
+import { failureOf, isTimeout } from './failures.ts'
 
 /** Where a broker listens. */
 export interface Address {
@@ -84,7 +84,8 @@ export class Connections {
 
   /**
    * Makes one request that may wait, for at most `waitMs`, over a connection of its own. When `signal` is aborted, the
-   * connection is ended and with it the request.
+   * connection is ended and with it the request. Where a broker said nothing in time, its other connections that wait for use
+   * are ended too: a network that has forgotten one has forgotten those that were idle longer.
    */
   async exclusive<T>(
     address: Address,
@@ -98,15 +99,20 @@ export class Connections {
     let connection: Connection | undefined
     let cancel: (() => void) | undefined
     const end = (): void => void connection?.socket?.destroy()
+    const endAll = (): void => {
+      end()
+      for (const { connection } of pool.idle.splice(0)) void connection.close()
+    }
+    const onAbort = (): void => (isTimeout(signal?.reason) ? endAll() : end())
     try {
       signal?.throwIfAborted()
       connection = takeIdle(pool) ?? (await this.#connect(address, NO_LIMIT_MS))
-      signal?.addEventListener('abort', end, { once: true })
-      cancel = this.#settings.clock.after(waitMs + this.#settings.requestTimeoutMs, end)
+      signal?.addEventListener('abort', onAbort, { once: true })
+      cancel = this.#settings.clock.after(waitMs + this.#settings.requestTimeoutMs, endAll)
       return await request(connection)
     } finally {
       cancel?.()
-      signal?.removeEventListener('abort', end)
+      signal?.removeEventListener('abort', onAbort)
       pool.busy -= 1
       if (connection !== undefined) this.#giveBack(pool, connection)
       pool.waiting.shift()?.()

@@ -36,6 +36,11 @@ export function isConnectionFailure(error: unknown): boolean {
   return error instanceof GenericError && !(error instanceof MultipleErrors) && error.code === 'PLT_KFK_NETWORK'
 }
 
+/** Whether something was given up because it took too long. */
+export function isTimeout(reason: unknown): boolean {
+  return reason instanceof BrokerError && reason.code === 'TIMEOUT'
+}
+
 /** Any failure of a call as an error of ours. `what` completes "Cannot ...". */
 export function failureOf(error: unknown, what: string): Error {
   if (error instanceof KedgeError) return error

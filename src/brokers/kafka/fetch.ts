@@ -14,7 +14,7 @@ import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../..
 import type { Cluster } from './cluster.ts'
 import { unknownPartition } from './cluster.ts'
 import { Deadline } from './deadline.ts'
-import { failureOf, numberedFailure, responseOf } from './failures.ts'
+import { failureOf, isTimeout, numberedFailure, responseOf } from './failures.ts'
 import { readBatches } from './record-batch.ts'
 import type { BatchSizes, ReadRecord } from './record-batch.ts'
 import { ReadAhead } from './read-ahead.ts'
@@ -320,13 +320,19 @@ export class Fetcher {
     // What comes later than the first with records is asked for again by the next call.
     const first = Promise.any(
       asked.map(async (one) => {
-        const answer = await one
-        if (answer === 'moved' || !answer.some(([, { records }]) => (records?.length ?? 0) > 0)) throw NOTHING
+        if (!hasRecords(await one)) throw NOTHING
       }),
     ).catch(() => all)
     all.catch(() => {})
-    await deadline.race(Promise.race([first, all]))
-    return answers
+    const { promise: silence, resolve } = Promise.withResolvers<void>()
+    const cancel = this.#cluster.clock.after(waitMs + SILENCE_MS, resolve)
+    try {
+      await deadline.race(Promise.race([first, all, silence.then(() => (answers.length > 0 ? undefined : all))]))
+    } finally {
+      cancel()
+    }
+    // Who leads the partitions of a broker that says nothing, where others answer, is looked up.
+    return answers.length < asked.length && !answers.some(hasRecords) ? [...answers, 'moved'] : answers
   }
 
   async #askLeader(
@@ -338,8 +344,11 @@ export class Fetcher {
   ): Promise<Answer | 'moved'> {
     const { topics, entryOf } = await this.#topicsOf(entries, bytes, deadline)
     try {
-      const response = await this.#cluster.waitingOnNode(nodeId, waitMs, (connection) =>
-        fetchApi.async(connection, Math.round(waitMs), 1, bytes, 0, 0, -1, topics, [], ''),
+      const response = await this.#cluster.waitingOnNode(
+        nodeId,
+        waitMs,
+        (connection) => fetchApi.async(connection, Math.round(waitMs), 1, bytes, 0, 0, -1, topics, [], ''),
+        deadline.signal,
       )
       if (response.errorCode !== 0) throw numberedFailure(response.errorCode, 'read')
       return response.responses.flatMap(({ topicId, partitions }) =>
@@ -350,9 +359,10 @@ export class Fetcher {
       )
     } catch (error) {
       const failure = failureOf(error, 'read')
-      // The broker is gone: who leads its partitions now is looked up.
-      if (failure instanceof BrokerError && failure.code === 'NETWORK' && failure.retriable) return 'moved'
-      throw failure
+      if (!isGone(failure)) throw failure
+      // The broker is gone, or says nothing: who leads its partitions now is looked up, by the next call where this one is over.
+      if (isTimeout(deadline.signal.reason)) for (const { topic } of entries) this.#cluster.forgetTopic(topic)
+      return 'moved'
     }
   }
 
@@ -431,18 +441,21 @@ export class Fetcher {
         })),
       }),
     )
-    const response = await deadline.race(
-      this.#cluster.onNode(nodeId, 'look offsets up', async (connection) => {
-        try {
-          return await listOffsetsV7.api.async(connection, -1, 0, topics)
-        } catch (error) {
-          const partial = responseOf(error) as listOffsetsV7.ListOffsetsResponse | undefined
-          if (partial === undefined) throw error
-          return partial
-        }
-      }),
-    )
     const found = new Map<string, number>()
+    const asking = this.#cluster.onNode(nodeId, 'look offsets up', async (connection) => {
+      try {
+        return await listOffsetsV7.api.async(connection, -1, 0, topics)
+      } catch (error) {
+        const partial = responseOf(error) as listOffsetsV7.ListOffsetsResponse | undefined
+        if (partial === undefined) throw error
+        return partial
+      }
+    })
+    const response = await deadline.race(asking).catch((error: unknown) => {
+      if (!isGone(error)) throw error
+      return undefined
+    })
+    if (response === undefined) return found
     for (const { name, partitions: answers } of response.topics) {
       for (const { partitionIndex: partition, errorCode, offset } of answers) {
         if (errorCode === 0) found.set(partitionKey({ topic: name, partition }), Number(offset))
@@ -471,8 +484,20 @@ type Answer = readonly [TopicPartitionOffset, PartitionAnswer][]
 
 const EARLIEST = -2n
 const LATEST = -1n
+/** A broker that says nothing for so long beyond its wait, where others answer, is not waited for. */
+const SILENCE_MS = 1_000
 /** Thrown by answers without records, which end no wait. */
 const NOTHING: Error = new Error('no records')
+
+function hasRecords(answer: Answer | 'moved'): boolean {
+  return answer !== 'moved' && answer.some(([, { records }]) => (records?.length ?? 0) > 0)
+}
+
+/** Whether a broker could not be asked, so that another one may be by now. */
+function isGone(error: unknown): boolean {
+  if (!(error instanceof BrokerError)) return false
+  return error.code === 'LEADER_NOT_AVAILABLE' || (error.code === 'NETWORK' && error.retriable)
+}
 
 // --- answers --------------------------------------------------------------------------------------------------------------
 

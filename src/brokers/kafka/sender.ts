@@ -196,7 +196,7 @@ export class Sender {
     } catch (error) {
       const isSent = taken.length > 0
       for (const lane of isSent ? taken : lanes) {
-        this.#settings.cluster.forgetTopic(lane.topic)
+        this.#settings.cluster.forgetLeaders(lane.topic)
         this.#fail(lane, failureOf(error, `produce to ${lane.topic}[${lane.partition}]`), isSent)
       }
     } finally {
@@ -270,7 +270,7 @@ export class Sender {
       this.#refuse(lane, batch, answer, failure)
       return
     }
-    if (failure.retriable) this.#settings.cluster.forgetTopic(topic)
+    if (failure.retriable) this.#settings.cluster.forgetLeaders(topic)
     this.#fail(lane, failure, false)
   }
 
@@ -347,8 +347,7 @@ export class Sender {
 
   async #newIdentity(): Promise<Identity> {
     const { cluster, lifetime } = this.#settings
-    const [nodeId = -1] = await cluster.nodeIds(lifetime)
-    const { producerId, producerEpoch } = await cluster.onNode(nodeId, 'get a producer id', (connection) =>
+    const { producerId, producerEpoch } = await cluster.onAnyNode('get a producer id', lifetime, (connection) =>
       initProducerIdV4.api.async(connection, null, 0, -1n, -1),
     )
     return { producerId, producerEpoch }

@@ -63,7 +63,6 @@ export class TopicConfigs {
   /** The settings of topics, in that order, as they are now. */
   async read(topics: readonly string[], deadline: Deadline): Promise<KnownConfig[]> {
     if (topics.length === 0) return []
-    const nodeId = await this.#cluster.controllerId(deadline)
     const resources = topics.map((resourceName) => ({
       resourceType: TOPIC_RESOURCE,
       resourceName,
@@ -71,10 +70,8 @@ export class TopicConfigs {
     }))
     const found = new Map<string, KnownConfig>()
     try {
-      const { results } = await deadline.race(
-        this.#cluster.onNode(nodeId, 'read the configuration of topics', (connection) =>
-          describeConfigsV4.api.async(connection, resources as never, false, false),
-        ),
+      const { results } = await this.#cluster.onAnyNode('read the configuration of topics', deadline, (connection) =>
+        describeConfigsV4.api.async(connection, resources as never, false, false),
       )
       for (const { resourceName, configs } of results) {
         found.set(resourceName, configOf(new Map(configs.map(({ name, value }) => [name, value ?? '']))))
