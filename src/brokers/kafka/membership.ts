@@ -123,6 +123,11 @@ const MAX_WATCHED = 1_000
 const TEND_AFTER_MS = 300
 /** A member of another client may hold a rebalance up for its max.poll.interval.ms: five minutes by default. */
 const JOIN_LIMIT_MS = 330_000
+/**
+ * So long, and a broker's time to answer, a join waits over one connection: one that the network has forgotten would keep it
+ * waiting for ever. Joining anew goes on with the same rebalance.
+ */
+const JOIN_ATTEMPT_MS = 5_000
 const RETRY_MS = 30
 /** A claim that nobody can read any more is taken for live so long: by then a run that holds it has renewed it. */
 export const UNKNOWN_CLAIM_MS = 30_000
@@ -365,10 +370,11 @@ export class Memberships {
     let replaced = 0
     for (let losses = 0; ;) {
       const nodeId = await cluster.coordinatorOf(groupId, deadline)
+      const startedAt = cluster.clock.monotonic()
       try {
         return await cluster.waitingOnNode(
           nodeId,
-          JOIN_LIMIT_MS,
+          JOIN_ATTEMPT_MS,
           (connection) =>
             this.#joinAndSync(connection, { ...application, memberId }, (id) => (memberId = id), deadline),
           deadline.signal,
@@ -381,7 +387,8 @@ export class Memberships {
           throw new FencedError('Another process joined as the instance.', { cause: error })
         }
         const isMoved = movedCoordinator.has(name)
-        const isLost = isConnectionFailure(error) && losses++ < MAX_LOSSES
+        const isUnanswered = cluster.clock.monotonic() - startedAt >= JOIN_ATTEMPT_MS
+        const isLost = isConnectionFailure(error) && (isUnanswered || losses++ < MAX_LOSSES)
         // The rebalance began anew before the leader had decided, or after a broker was gone.
         if (!isMoved && !isLost && pulses[name] === undefined) throw failure
         if (isMoved || isLost) cluster.forgetCoordinator(groupId)
@@ -461,7 +468,8 @@ export class Memberships {
 
   async #partitionsOf(topic: string, deadline: Deadline): Promise<number> {
     try {
-      return (await this.#settings.cluster.freshTopic(topic, deadline)).leaders.length
+      // As it is now: what a leader does not know of is left out, and another process that knows would have it all done again.
+      return (await this.#settings.cluster.refreshTopic(topic, deadline)).leaders.length
     } catch (error) {
       // A topic that is gone has no partitions; a member that still asks for it will be told when it polls.
       if (error instanceof BrokerError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return 0

@@ -14,7 +14,8 @@ import { partitionKey } from '../../record.ts'
 import { comparePartitions } from '../../sticky-assignor.ts'
 import { claimOf, isAging, isTaking, refuseHeld } from './claims.ts'
 import type { Cluster } from './cluster.ts'
-import type { Deadline } from './deadline.ts'
+import { Deadline } from './deadline.ts'
+import { isTimeout } from './failures.ts'
 import type { Fetcher } from './fetch.ts'
 import { SLICE_MS } from './fetch.ts'
 import { claimHeld, claimLost, contested } from './group-errors.ts'
@@ -46,7 +47,11 @@ const JOIN_RETRY_AFTER_MS = 500
 const TRUSTED_MS = 100
 /** What was read is noted with the member within this time, or not at all: it comes again then. */
 const NOTE_LIMIT_MS = 200
-const LOOK_LIMIT_MS = 50
+/** A cluster so near needs nothing of a poll's wait for the way. */
+const NEAR_MS = 20
+/** A poll of a member that has joined takes up to so many requests, one after the other. */
+const ROUND_TRIPS = 8
+const MOST_GRACE_MS = 5_000
 const MAX_RACES = 5
 const RACE_PAUSE_MS = 30
 
@@ -58,6 +63,19 @@ interface Serving {
   readonly goodAt: number
   /** The group does not have the state yet. */
   readonly isUnnoted: boolean
+}
+
+/** One poll under way. */
+interface Attempt {
+  readonly request: PollRequest
+  /** Monotonic: the end of its wait. */
+  readonly until: number
+  /** Ends a little after that. What the poll waits for it waits for within its patience; then it answers without. */
+  readonly patience: Deadline
+  /** The end of the call. */
+  readonly deadline: Deadline
+  /** Its records are being noted with the member. */
+  isNoting: boolean
 }
 
 /** All polls of this process. */
@@ -73,67 +91,83 @@ export class Polls {
   /** Serves a poll. @see Broker.poll */
   async poll(request: PollRequest, deadline: Deadline): Promise<PollResult> {
     checkPoll(request)
-    const { group } = request
-    const until = this.#now() + request.maxWaitMs
+    const { clock, cluster, memberships } = this.#parts
+    const { group, maxWaitMs } = request
+    const attempt: Attempt = {
+      request,
+      until: this.#now() + maxWaitMs,
+      patience: new Deadline(clock, maxWaitMs + this.#graceFor(maxWaitMs), {}, deadline.signal),
+      deadline,
+      isNoting: false,
+    }
+    const { patience } = attempt
     const key = keyOf(group)
     const isTaken = this.#turns.isTaken(key)
     const prelude = async (): Promise<void> => {
-      for (const topic of request.topics) await this.#parts.cluster.freshTopic(topic, deadline)
+      for (const topic of request.topics) await cluster.freshTopic(topic, patience)
       // A run that has to wait for its turn is told at once where another holds the claim.
-      if (isTaken) this.#refuseShown(request, await this.#parts.memberships.look(group.groupId, deadline))
+      if (isTaken) this.#refuseShown(request, await memberships.look(group.groupId, patience))
     }
-    const serve = async (): Promise<PollResult> => {
-      deadline.signal.throwIfAborted()
-      return await this.#poll(request, until, deadline)
+    const serving = this.#turns.take(key, () => this.#poll(attempt), prelude)
+    try {
+      return await patience.race(serving)
+    } catch (error) {
+      if (deadline.signal.aborted || !isTimeout(patience.signal.reason)) throw error
+      // What is being noted as handed out has to be handed out.
+      return attempt.isNoting ? await deadline.race(serving) : waiting(request)
+    } finally {
+      patience.close()
     }
-    return await deadline.race(this.#turns.take(key, serve, prelude))
+  }
+
+  /** How much longer than its wait a poll may take. It must be able to get something done, also where the cluster is far away. */
+  #graceFor(maxWaitMs: number): number {
+    const { graceMs, cluster } = this.#parts
+    return Math.max(graceMs, Math.min(ROUND_TRIPS * cluster.roundTripMs, MOST_GRACE_MS) - maxWaitMs)
   }
 
   /** Serves a poll, again from its beginning where the group moved on at the wrong moment. */
-  async #poll(request: PollRequest, until: number, deadline: Deadline): Promise<PollResult> {
+  async #poll(attempt: Attempt): Promise<PollResult> {
     for (;;) {
       try {
-        return await this.#serve(request, until, deadline)
+        attempt.patience.signal.throwIfAborted()
+        return await this.#serve(attempt)
       } catch (error) {
         if (!(error instanceof MovedOnError)) throw error
-        this.#parts.instances.forget(request.group)
-        if (this.#now() >= until + this.#parts.graceMs) return await this.#waiting(request, deadline)
-        await deadline.pause(RACE_PAUSE_MS)
+        this.#parts.instances.forget(attempt.request.group)
+        await attempt.patience.pause(RACE_PAUSE_MS)
       }
     }
   }
 
-  async #serve(request: PollRequest, until: number, deadline: Deadline): Promise<PollResult> {
-    const { positions: places, graceMs } = this.#parts
-    const late = new AbortController()
-    const entered = await deadline.within(this.#enter(request, deadline, late.signal), until + graceMs)
-    if (entered === undefined) {
-      late.abort()
-      return await this.#waiting(request, deadline)
-    }
-    let serving = await this.#autoCommit(request, entered, deadline)
-    let positions = await places.of(request, serving.joined, serving.state, undefined, deadline)
+  async #serve(attempt: Attempt): Promise<PollResult> {
+    const { request, until, patience } = attempt
+    const { positions: places, cluster } = this.#parts
+    // Far from the cluster, the last answer of the broker is on its way for a while, and so is the confirmation after it.
+    const readUntil = until - Math.min(2 * Math.max(0, cluster.roundTripMs - NEAR_MS), request.maxWaitMs / 2)
+    const entered = await this.#enter(request, patience)
+    let serving = await this.#autoCommit(request, entered, patience)
+    let positions = await places.of(request, serving.joined, serving.state, undefined, patience)
     for (;;) {
-      const leftMs = Math.max(0, until - this.#now())
-      const seen = await this.#read(request, [...positions.values()], Math.min(leftMs, SLICE_MS), deadline)
+      const leftMs = Math.max(0, readUntil - this.#now())
+      const seen = await this.#read(request, [...positions.values()], Math.min(leftMs, SLICE_MS), patience)
       if (seen === undefined) return resultOf(serving.joined, [])
       if (seen.outOfRange.length > 0) {
-        await places.settle(request.group, serving.state, positions, seen.outOfRange, deadline)
+        await places.settle(request.group, serving.state, positions, seen.outOfRange, patience)
         continue
       }
-      const isEnd = seen.records.length > 0 || this.#now() >= until
-      const by = Math.max(until, this.#now()) + graceMs
-      const next: Serving | 'ended' | undefined = await deadline.within(this.#confirm(request, serving, deadline), by)
-      if (next === undefined) return { ...resultOf(serving.joined, []), retryAfterMs: JOIN_RETRY_AFTER_MS }
+      const isEnd = seen.records.length > 0 || this.#now() >= readUntil
+      const next: Serving | 'ended' = await this.#confirm(request, serving, patience)
       if (next === 'ended') return resultOf(serving.joined, [])
       const isSame = next.joined.generationId === serving.joined.generationId
       serving = next
       if (!isSame) {
-        // Others may hold what was read. What this instance holds now is read anew, unless its time is over.
-        positions = await places.of(request, serving.joined, serving.state, positions, deadline)
-        if (this.#now() >= until + graceMs) return resultOf(serving.joined, [])
+        // Others may hold what was read. What this instance holds now is read anew.
+        positions = await places.of(request, serving.joined, serving.state, positions, patience)
       } else if (isEnd) {
-        const joined = await this.#note(request, serving, positions, seen.records, deadline)
+        patience.signal.throwIfAborted()
+        attempt.isNoting = true
+        const joined = await this.#note(request, serving, positions, seen.records, attempt.deadline)
         return resultOf(joined, seen.records)
       }
     }
@@ -154,21 +188,8 @@ export class Polls {
     }
   }
 
-  /** The answer of a poll whose join waits for others: nothing is known to have changed. */
-  async #waiting({ group, run }: PollRequest, deadline: Deadline): Promise<PollResult> {
-    const look = this.#parts.memberships.look(group.groupId, deadline)
-    const view = await deadline.within(look, this.#now() + LOOK_LIMIT_MS).catch(() => undefined)
-    const assignment = view?.members.get(group.groupInstanceId)?.assignment
-    return {
-      records: [],
-      generationId: assignment?.generationId ?? run?.generationId ?? 0,
-      assignment: partitionsOf(assignment),
-      retryAfterMs: JOIN_RETRY_AFTER_MS,
-    }
-  }
-
-  /** Becomes the instance for a poll, where its claim allows it. `late` is aborted when the poll has answered without. */
-  async #enter(request: PollRequest, deadline: Deadline, late: AbortSignal): Promise<Serving> {
+  /** Becomes the instance for a poll, where its claim allows it. A join goes on when the poll has answered without. */
+  async #enter(request: PollRequest, deadline: Deadline): Promise<Serving> {
     const { memberships, instances, random } = this.#parts
     const { group, run } = request
     const kept = await this.#asKept(request, deadline)
@@ -176,7 +197,7 @@ export class Polls {
     const poll = Math.floor(random() * Number.MAX_SAFE_INTEGER).toString(36)
     return await instances.step(group, deadline, async () => {
       for (let races = 0; ;) {
-        late.throwIfAborted()
+        deadline.signal.throwIfAborted()
         const view = await memberships.look(group.groupId, deadline)
         const member = view.members.get(group.groupInstanceId)
         if (member !== undefined && member.subscription === undefined) {
@@ -357,4 +378,9 @@ function resultOf({ generationId, assignment }: Joined, records: readonly Consum
 
 function partitionsOf(assignment: Assignment | undefined): PollResult['assignment'] {
   return [...(assignment?.held.values() ?? [])].map(bare).toSorted(comparePartitions)
+}
+
+/** The answer of a poll that could not join, or read, in its time: nothing is known to have changed. */
+function waiting({ run }: PollRequest): PollResult {
+  return { records: [], generationId: run?.generationId ?? 0, assignment: [], retryAfterMs: JOIN_RETRY_AFTER_MS }
 }
