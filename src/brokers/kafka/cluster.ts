@@ -7,7 +7,7 @@ import type { Connection } from '@platformatic/kafka'
 import type { Clock } from '../../clock.ts'
 import { BrokerError } from '../../errors.ts'
 import { Connections } from './connections.ts'
-import type { Address, ConnectionSettings, Purpose } from './connections.ts'
+import type { Address, ConnectionSettings, Occupation, Purpose } from './connections.ts'
 import type { Deadline } from './deadline.ts'
 import { failureOf, isConnectionFailure, isTimeout, kafkaNameOf, namedFailure, responseOf } from './failures.ts'
 
@@ -160,11 +160,12 @@ export class Cluster {
   /** Makes a request that may wait for at most `waitMs`, over a connection of its own. */
   async waitingOnNode<T>(
     nodeId: number,
+    occupation: Occupation,
     waitMs: number,
     request: (connection: Connection) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T> {
-    return await this.connections.exclusive(this.#addressOf(nodeId), waitMs, request, signal)
+    return await this.connections.exclusive(this.#addressOf(nodeId), occupation, waitMs, request, signal)
   }
 
   /** The coordinator of a group, looked for until the deadline where it is moving. */

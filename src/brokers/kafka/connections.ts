@@ -31,8 +31,11 @@ export interface ConnectionSettings {
   readonly clock: Clock
 }
 
-/** Most connections for requests that wait, to one broker. */
-const MAX_EXCLUSIVE = 64
+/** What a request that has a connection of its own does: reads what is there, waits for what comes, or joins a group. */
+export type Occupation = 'reading' | 'waiting' | 'joining'
+
+/** Most connections to one broker for each of them, so that none holds the others up. */
+const most: Readonly<Record<Occupation, number>> = { reading: 16, waiting: 64, joining: 256 }
 /** So many stay open when they are not used. */
 const MAX_IDLE = 8
 /** An unused one is closed after this time: brokers close theirs after ten minutes. */
@@ -46,6 +49,7 @@ interface Idle {
 }
 
 interface Pool {
+  readonly most: number
   readonly idle: Idle[]
   busy: number
   readonly waiting: (() => void)[]
@@ -83,18 +87,19 @@ export class Connections {
   }
 
   /**
-   * Makes one request that may wait, for at most `waitMs`, over a connection of its own. When `signal` is aborted, the
+   * Makes one request that may take long, for at most `waitMs` beyond a broker's usual time, over a connection of its own. When `signal` is aborted, the
    * connection is ended and with it the request. Where a broker said nothing in time, its other connections that wait for use
    * are ended too: a network that has forgotten one has forgotten those that were idle longer.
    */
   async exclusive<T>(
     address: Address,
+    occupation: Occupation,
     waitMs: number,
     request: (connection: Connection) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T> {
-    const pool = this.#pool(address)
-    if (pool.busy >= MAX_EXCLUSIVE) await new Promise<void>((resolve) => pool.waiting.push(resolve))
+    const pool = this.#pool(address, occupation)
+    if (pool.busy >= pool.most) await new Promise<void>((resolve) => pool.waiting.push(resolve))
     pool.busy += 1
     let connection: Connection | undefined
     let cancel: (() => void) | undefined
@@ -132,11 +137,11 @@ export class Connections {
     await Promise.all(open.map((connection) => connection.close()))
   }
 
-  #pool(address: Address): Pool {
-    const key = keyOf(address)
+  #pool(address: Address, occupation: Occupation): Pool {
+    const key = `${occupation} ${keyOf(address)}`
     const known = this.#pools.get(key)
     if (known !== undefined) return known
-    const pool: Pool = { idle: [], busy: 0, waiting: [] }
+    const pool: Pool = { most: most[occupation], idle: [], busy: 0, waiting: [] }
     this.#pools.set(key, pool)
     return pool
   }

@@ -346,6 +346,7 @@ export class Fetcher {
     try {
       const response = await this.#cluster.waitingOnNode(
         nodeId,
+        waitMs > 0 ? 'waiting' : 'reading',
         waitMs,
         (connection) => fetchApi.async(connection, Math.round(waitMs), 1, bytes, 0, 0, -1, topics, [], ''),
         deadline.signal,

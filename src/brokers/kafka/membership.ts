@@ -115,6 +115,7 @@ const ADOPT_UNKNOWN_WATCHED_AFTER_MS = 5_000
 /** A join is begun again so often where it was replaced while the group hid what it was. */
 const MAX_REPLACED = 20
 const LOOK_MS = 20
+const MOST_LOOK_MS = 1_000
 /** How often a watched group is looked at, and for how long after its last call. */
 const WATCH_MS = 1_000
 const WATCH_FOR_MS = 1_800_000
@@ -374,6 +375,7 @@ export class Memberships {
       try {
         return await cluster.waitingOnNode(
           nodeId,
+          'joining',
           JOIN_ATTEMPT_MS,
           (connection) =>
             this.#joinAndSync(connection, { ...application, memberId }, (id) => (memberId = id), deadline),
@@ -518,7 +520,9 @@ export class Memberships {
       } finally {
         deadline.close()
       }
-      await sleep(clock, LOOK_MS + LOOK_MS * random(), isOver)
+      // The longer it takes, the less a moment matters.
+      const pauseMs = Math.min(MOST_LOOK_MS, LOOK_MS + (clock.monotonic() - startedAt) / 10)
+      await sleep(clock, pauseMs * (1 + random()), isOver)
     }
   }
 
