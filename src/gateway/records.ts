@@ -1,12 +1,12 @@
-/** Records between the wire and the port: what a produce's JSON means, and what a consume's answer shows. */
+/** Records on their way from the wire to the port: what a produce's JSON means, and what became of it. */
 import { BrokerError, GatewayError } from '../errors.ts'
-import type { ConsumerRecord, Header, ProducerRecord, RecordMetadata } from '../record.ts'
+import type { Header, ProducerRecord, RecordMetadata } from '../record.ts'
 import type { ProduceResult } from '../broker.ts'
 import { statusOf } from './errors.ts'
 import { RawJson } from './json.ts'
 import { limitNames, type GatewayLimits } from './limits.ts'
 import { isTopicName, MAX_PARTITION, type HeaderBody, type RecordBody, type TopicRecordBody } from './schemas.ts'
-import { readBytes, showBytes, type Encoding } from './text.ts'
+import { readBytes, type Encoding } from './text.ts'
 
 /**
  * The record that a checked body asks for.
@@ -159,33 +159,4 @@ export function metadata(result: RecordMetadata): object {
 export function resultOf(result: ProduceResult): object {
   if (!(result instanceof BrokerError)) return metadata(result)
   return { result: '', error: result.message, status: statusOf(result), code: result.code }
-}
-
-/**
- * Records as the dialect shows them, in JSON: all seven fields, always. Written field by field: base64 and numbers need no
- * look for characters to escape, which is most of what `JSON.stringify` would do.
- */
-export function recordsJson(records: readonly ConsumerRecord[], encoding: Encoding): string {
-  let topic: string | undefined
-  let topicJson = ''
-  const parts = records.map((record) => {
-    if (record.topic !== topic) {
-      topic = record.topic
-      topicJson = JSON.stringify(topic)
-    }
-    const { partition, offset, timestampMs, key, value, headers } = record
-    const headersJson = headers.length === 0 ? '' : headers.map((header) => headerJson(header, encoding)).join(',')
-    return `{"topic":${topicJson},"partition":${partition},"offset":${offset},"timestamp":${timestampMs},"key":${bytesJson(key, encoding)},"value":${bytesJson(value, encoding)},"headers":[${headersJson}]}`
-  })
-  return `[${parts.join(',')}]`
-}
-
-function headerJson({ key, value }: Header, encoding: Encoding): string {
-  return `{"key":${JSON.stringify(key)},"value":${bytesJson(value, encoding)}}`
-}
-
-function bytesJson(bytes: Uint8Array | null, encoding: Encoding): string {
-  const text = showBytes(bytes, encoding)
-  if (text === null) return 'null'
-  return encoding === 'base64' ? `"${text}"` : JSON.stringify(text)
 }

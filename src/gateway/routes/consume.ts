@@ -3,7 +3,7 @@ import * as z from 'zod'
 import type { PollRequest, PollResult, RunPosition } from '../../broker.ts'
 import type { ErrorCode } from '../../errors.ts'
 import { invalidRequest, retryAfterHeaders } from '../errors.ts'
-import { recordsJson } from '../records.ts'
+import { recordsJson } from '../records-json.ts'
 import type { GatewayResponse } from '../request.ts'
 import { defineRoute, type Route, type RouteContext } from '../route.ts'
 import {

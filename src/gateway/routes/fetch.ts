@@ -5,7 +5,7 @@ import { BrokerError } from '../../errors.ts'
 import type { ConsumerRecord, TopicPartitionOffset } from '../../record.ts'
 import { invalidRequest } from '../errors.ts'
 import { DEFAULT_MAX_BYTES, DEFAULT_MAX_RECORDS, type GatewayLimits } from '../limits.ts'
-import { recordsJson } from '../records.ts'
+import { recordsJson } from '../records-json.ts'
 import { defineRoute, type Route } from '../route.ts'
 import { FetchHeaders, FetchIn, Message, type FetchBody, type WaitBody } from '../schemas.ts'
 
