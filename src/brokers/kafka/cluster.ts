@@ -44,6 +44,7 @@ const COORDINATOR_OF_GROUP = 0
 
 /** A broker that has not answered by then is not waited for where another can answer as well. */
 const HEDGE_MS = 300
+const ALIVE_WITHIN_MS = 1_000
 
 /** Errors after which the coordinator is looked for anew. The last one is ours: its broker left the cluster meanwhile. */
 export const movedCoordinator: ReadonlySet<string> = new Set([
@@ -109,9 +110,9 @@ export class Cluster {
     return [...this.#topics.values()]
   }
 
-  /** How long the quickest of the newest requests took, milliseconds: the way there and back. */
-  get roundTripMs(): number {
-    return this.#tookMs.length === 0 ? 0 : Math.min(...this.#tookMs)
+  /** How long the quickest of the newest requests took, milliseconds: the way there and back. Undefined before the first. */
+  get roundTripMs(): number | undefined {
+    return this.#tookMs.length === 0 ? undefined : Math.min(...this.#tookMs)
   }
 
   /** Forgets a topic: what is known of it was refuted. */
@@ -150,6 +151,24 @@ export class Cluster {
   /** Makes a request that any broker answers at once. `what` completes "Cannot ...". */
   async onAnyNode<T>(what: string, deadline: Deadline, request: (connection: Connection) => Promise<T>): Promise<T> {
     return await deadline.race(this.#onAny(what, request))
+  }
+
+  /** Whether a broker answers at once. */
+  async answers(nodeId: number): Promise<boolean> {
+    const asking = this.onNode(nodeId, 'see whether a broker answers', (connection) =>
+      metadataV12.api.async(connection, [], false, false),
+    )
+    const { promise: silence, resolve } = Promise.withResolvers<boolean>()
+    const cancel = this.clock.after(ALIVE_WITHIN_MS, () => resolve(false))
+    const isAnswered = asking.then(
+      () => true,
+      () => false,
+    )
+    try {
+      return await Promise.race([isAnswered, silence])
+    } finally {
+      cancel()
+    }
   }
 
   /** The shared connection to a node. */

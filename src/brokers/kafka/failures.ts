@@ -1,5 +1,5 @@
 /** What the cluster and the client library answer when a call fails, as errors of ours: classified once, here. */
-import { GenericError, MultipleErrors, protocolErrorsCodesById, ResponseError } from '@platformatic/kafka'
+import { GenericError, MultipleErrors, protocolErrorsCodesById, ResponseError, TimeoutError } from '@platformatic/kafka'
 import { BrokerError, isErrorCode, isRetriableCode, KedgeError } from '../../errors.ts'
 import type { ErrorCode } from '../../errors.ts'
 
@@ -34,6 +34,11 @@ export function responseOf(error: unknown): unknown {
 /** Whether a failure says that a connection was lost or never made; what became of the call is then unknown. */
 export function isConnectionFailure(error: unknown): boolean {
   return error instanceof GenericError && !(error instanceof MultipleErrors) && error.code === 'PLT_KFK_NETWORK'
+}
+
+/** Whether the other side ended a connection, or it broke; not that it was given up because nothing came. */
+export function isEndedConnection(error: unknown): boolean {
+  return isConnectionFailure(error) && !(error instanceof TimeoutError)
 }
 
 /** Whether something was given up because it took too long. */

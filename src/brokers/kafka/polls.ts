@@ -50,8 +50,10 @@ const NOTE_LIMIT_MS = 200
 /** A cluster so near needs nothing of a poll's wait for the way. */
 const NEAR_MS = 20
 /** A poll of a member that has joined takes up to so many requests, one after the other. */
-const ROUND_TRIPS = 8
+const ROUND_TRIPS = 6
 const MOST_GRACE_MS = 5_000
+/** Before a cluster has ever answered: what it refuses, credentials above all, it refuses late. */
+const FIRST_POLL_MS = 2_000
 const MAX_RACES = 5
 const RACE_PAUSE_MS = 30
 
@@ -74,6 +76,8 @@ interface Attempt {
   readonly patience: Deadline
   /** The end of the call. */
   readonly deadline: Deadline
+  /** The group was seen: from here on, it is others that the poll waits for. */
+  hasSeenGroup: boolean
   /** Its records are being noted with the member. */
   isNoting: boolean
 }
@@ -93,16 +97,17 @@ export class Polls {
     checkPoll(request)
     const { clock, cluster, memberships } = this.#parts
     const { group, maxWaitMs } = request
+    const key = keyOf(group)
+    const isTaken = this.#turns.isTaken(key)
     const attempt: Attempt = {
       request,
       until: this.#now() + maxWaitMs,
       patience: new Deadline(clock, maxWaitMs + this.#graceFor(maxWaitMs), {}, deadline.signal),
       deadline,
+      hasSeenGroup: isTaken,
       isNoting: false,
     }
     const { patience } = attempt
-    const key = keyOf(group)
-    const isTaken = this.#turns.isTaken(key)
     const prelude = async (): Promise<void> => {
       for (const topic of request.topics) await cluster.freshTopic(topic, patience)
       // A run that has to wait for its turn is told at once where another holds the claim.
@@ -114,7 +119,10 @@ export class Polls {
     } catch (error) {
       if (deadline.signal.aborted || !isTimeout(patience.signal.reason)) throw error
       // What is being noted as handed out has to be handed out.
-      return attempt.isNoting ? await deadline.race(serving) : waiting(request)
+      if (attempt.isNoting) return await deadline.race(serving)
+      // A cluster of which nothing was heard is not one that has nothing.
+      if (!attempt.hasSeenGroup && memberships.joining(group) === undefined) throw error
+      return waiting(request)
     } finally {
       patience.close()
     }
@@ -123,7 +131,9 @@ export class Polls {
   /** How much longer than its wait a poll may take. It must be able to get something done, also where the cluster is far away. */
   #graceFor(maxWaitMs: number): number {
     const { graceMs, cluster } = this.#parts
-    return Math.max(graceMs, Math.min(ROUND_TRIPS * cluster.roundTripMs, MOST_GRACE_MS) - maxWaitMs)
+    const { roundTripMs } = cluster
+    const leastMs = roundTripMs === undefined ? FIRST_POLL_MS : Math.min(ROUND_TRIPS * roundTripMs, MOST_GRACE_MS)
+    return Math.max(graceMs, leastMs - maxWaitMs)
   }
 
   /** Serves a poll, again from its beginning where the group moved on at the wrong moment. */
@@ -144,8 +154,9 @@ export class Polls {
     const { request, until, patience } = attempt
     const { positions: places, cluster } = this.#parts
     // Far from the cluster, the last answer of the broker is on its way for a while, and so is the confirmation after it.
-    const readUntil = until - Math.min(2 * Math.max(0, cluster.roundTripMs - NEAR_MS), request.maxWaitMs / 2)
-    const entered = await this.#enter(request, patience)
+    const readUntil = until - Math.min(2 * Math.max(0, (cluster.roundTripMs ?? 0) - NEAR_MS), request.maxWaitMs / 2)
+    const entered = await this.#enter(attempt)
+    attempt.hasSeenGroup = true
     let serving = await this.#autoCommit(request, entered, patience)
     let positions = await places.of(request, serving.joined, serving.state, undefined, patience)
     for (;;) {
@@ -189,7 +200,8 @@ export class Polls {
   }
 
   /** Becomes the instance for a poll, where its claim allows it. A join goes on when the poll has answered without. */
-  async #enter(request: PollRequest, deadline: Deadline): Promise<Serving> {
+  async #enter(attempt: Attempt): Promise<Serving> {
+    const { request, patience: deadline } = attempt
     const { memberships, instances, random } = this.#parts
     const { group, run } = request
     const kept = await this.#asKept(request, deadline)
@@ -201,6 +213,7 @@ export class Polls {
         const view = await memberships.look(group.groupId, deadline)
         const member = view.members.get(group.groupInstanceId)
         if (member !== undefined && member.subscription === undefined) {
+          attempt.hasSeenGroup = true
           // A group that rebalances hides its members. Whoever knows this one, or nobody, will let it rest; then it is seen.
           void memberships.tend(group.groupId)
           await deadline.pause(RACE_PAUSE_MS)
@@ -208,6 +221,7 @@ export class Polls {
         }
         this.#refuseShown(request, view)
         const state = this.#stateFor(request, member, poll)
+        attempt.hasSeenGroup = true
         try {
           const joined = await instances.join(group, view, request.topics, state)
           if (run !== undefined) await this.#requireStillHeld(group, joined, member, run, deadline)

@@ -17,7 +17,7 @@ import type { Random } from '../../random.ts'
 import type { RecordMetadata } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import type { Deadline } from './deadline.ts'
-import { failureOf, numberedFailure, responseOf } from './failures.ts'
+import { failureOf, isEndedConnection, numberedFailure, responseOf } from './failures.ts'
 import { sealBatch, writeBatch } from './record-batch.ts'
 import type { TimedRecord } from './record-batch.ts'
 
@@ -77,7 +77,7 @@ interface Batch {
   readonly firstSequence: number
   /** It was sent and no answer came: it may be written. */
   isUnknown: boolean
-  /** How often the connection was lost on which it was sent. */
+  /** How often a broker that is there ended the connection on which it was sent. */
   losses: number
 }
 
@@ -195,8 +195,11 @@ export class Sender {
       for (const lane of taken) this.#settle(lane, answers.get(`${lane.topic}:${lane.partition}`))
     } catch (error) {
       const isSent = taken.length > 0
+      // A broker that answers everything else ended the connection for what was sent; one that does not may be gone.
+      const isForIt = isSent && isEndedConnection(error) && (await this.#settings.cluster.answers(nodeId))
       for (const lane of isSent ? taken : lanes) {
         this.#settings.cluster.forgetLeaders(lane.topic)
+        if (isForIt && lane.batch !== undefined) lane.batch.losses += 1
         this.#fail(lane, failureOf(error, `produce to ${lane.topic}[${lane.partition}]`), isSent)
       }
     } finally {
@@ -297,7 +300,6 @@ export class Sender {
       for (const record of over) record.settle(asBrokerError(failure))
     } else {
       batch.isUnknown ||= isUnknown
-      if (isUnknown) batch.losses += 1
       if (isFinal || batch.losses >= MAX_LOSSES || batch.records.some(({ giveUpAt }) => giveUpAt <= again))
         this.#giveUp(lane, batch, failure)
     }
