@@ -32,6 +32,9 @@ afterEach(async () => {
   await broker.close()
 })
 
+/** A run lasts a second, and a busy machine takes its time. */
+const PATIENCE = { timeoutMs: 15_000 }
+
 async function write(id: string): Promise<void> {
   await broker.produce([{ topic: 'orders', key: null, value: bytesOf(JSON.stringify({ id })) }])
 }
@@ -46,10 +49,10 @@ test('consumes run after run until it is told to stop, and gives its claim back'
   const consuming = consume(app, { env: settings(), signal: stop.signal, log: (event) => events.push(event) })
 
   await write('a')
-  await until(() => handled.length === 1)
-  await until(() => events.some(({ event }) => event === 'run ended'))
+  await until(() => handled.length === 1, PATIENCE)
+  await until(() => events.some(({ event }) => event === 'run ended'), PATIENCE)
   await write('b')
-  await until(() => handled.length === 2)
+  await until(() => handled.length === 2, PATIENCE)
   stop.abort()
   await consuming
 
@@ -70,10 +73,10 @@ test('survives its gateway: a failed run is reported, and it goes on when the ga
     log: () => undefined,
     onFailure: (failure) => failures.push(failure),
   })
-  await until(() => failures.length > 0)
+  await until(() => failures.length > 0, PATIENCE)
   gateway = await startGateway(broker, { port })
   await write('a')
-  await until(() => handled.length === 1)
+  await until(() => handled.length === 1, PATIENCE)
   stop.abort()
   await consuming
 
