@@ -130,6 +130,8 @@ const JOIN_LIMIT_MS = 330_000
  */
 const JOIN_ATTEMPT_MS = 5_000
 const RETRY_MS = 30
+/** Partitions are shared out by what is known of topics and no older. */
+const ASSIGNED_BY_MS = 500
 /** A claim that nobody can read any more is taken for live so long: by then a run that holds it has renewed it. */
 export const UNKNOWN_CLAIM_MS = 30_000
 /** What was seen of so many members is remembered. */
@@ -468,10 +470,18 @@ export class Memberships {
     }))
   }
 
+  #refreshTopics({ members }: GroupView): void {
+    const { cluster, clock, closing } = this.#settings
+    const topics = new Set([...members.values()].flatMap(({ subscription }) => subscription?.topics ?? []))
+    const deadline = new Deadline(clock, REBALANCE_TIMEOUT_MS, {}, closing)
+    const refreshing = Array.from(topics, (topic) => cluster.topic(topic, deadline, ASSIGNED_BY_MS / 2))
+    void Promise.allSettled(refreshing).then(() => deadline.close())
+  }
+
   async #partitionsOf(topic: string, deadline: Deadline): Promise<number> {
     try {
       // As it is now: what a leader does not know of is left out, and another process that knows would have it all done again.
-      return (await this.#settings.cluster.refreshTopic(topic, deadline)).leaders.length
+      return (await this.#settings.cluster.topic(topic, deadline, ASSIGNED_BY_MS)).leaders.length
     } catch (error) {
       // A topic that is gone has no partitions; a member that still asks for it will be told when it polls.
       if (error instanceof BrokerError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return 0
@@ -502,6 +512,8 @@ export class Memberships {
       try {
         const view = await this.look(groupId, deadline)
         if (view.state !== 'PreparingRebalance' && except === undefined) return
+        // Whoever leads will need them, at once: who joins between its answer and its decision has it all done again.
+        if (view.state === 'PreparingRebalance') this.#refreshTopics(view)
         const waitedMs = clock.monotonic() - startedAt
         for (const member of view.state === 'PreparingRebalance' ? view.members.values() : []) {
           const { memberId, groupInstanceId } = member
