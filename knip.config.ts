@@ -7,10 +7,11 @@ const config: KnipConfig = {
     'examples/*/{worker,lambda}.ts',
     'scripts/{start,demo,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',
+    'prove/run.ts',
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
   ],
-  project: ['{src,functions,scripts,test,bench,examples}/**/*.ts', '*.config.ts'],
+  project: ['{src,functions,scripts,test,bench,prove,examples}/**/*.ts', '*.config.ts'],
   vitest: { config: ['vitest.config.ts', 'vitest.kafka.config.ts'] },
   // A type may be named for its readers where only its own file needs it. A value may not.
   ignoreExportsUsedInFile: { interface: true, type: true },

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { violations, type Violation } from './support/architecture.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const folders = '{src,functions,scripts,test,bench,examples}/**/*.ts'
+const folders = '{src,functions,scripts,test,bench,prove,examples}/**/*.ts'
 const project = new Map(
   globSync(folders, { cwd: root }).map((file) => [file, readFileSync(`${root}/${file}`, 'utf8')] as const),
 )

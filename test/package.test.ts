@@ -39,6 +39,7 @@ describe('scripts', () => {
     'test:lambda',
     'test:kafka',
     'bench',
+    'prove',
     'docs',
     'build:lambda',
   ]

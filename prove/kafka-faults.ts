@@ -1,0 +1,121 @@
+/**
+ * `npm run prove -- kafka-faults` (PROVE_SCENARIOS names some of them, to look at): producers and a group of four instances work through two gateways over a real Kafka, while
+ * gateways, connections and brokers are killed, frozen, cut and slowed. Then every record and every offset is accounted for.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { seeded } from '../test/support/chaos.ts'
+import { check, type Violation } from './kafka-faults/history.ts'
+import { Load } from './kafka-faults/load.ts'
+import { Pace } from './kafka-faults/pace.ts'
+import { type Scenario, scenarios } from './kafka-faults/scenarios.ts'
+import { openWorld, type World } from './kafka-faults/world.ts'
+import type { Proof, ProofOptions } from './proof.ts'
+
+/** Faults between gateways and a cluster. */
+export const kafkaFaults: Proof = {
+  summary: 'gateways, connections and brokers fail under load; nothing is lost, out of order, or late',
+  async prove(options) {
+    const found: Record<string, unknown> = {}
+    let violations = 0
+    for (const brokers of [1, 3] as const) {
+      const mine = scenarios.filter((scenario) => scenario.brokers === brokers && isWanted(scenario))
+      if (mine.length === 0 || options.stop.aborted) continue
+      await using world = await openWorld({ brokers, gateways: 2 })
+      for (const scenario of mine) {
+        if (options.stop.aborted) break
+        const outcome = await play(world, scenario, options)
+        violations += outcome.violations
+        found[scenario.name] = outcome.figures
+      }
+    }
+    return { runs: Object.keys(found).length, violations, figures: { scenarios: found } }
+  },
+}
+
+const PARTITIONS = 8
+const INSTANCES = ['a', 'b', 'c', 'd']
+/**
+ * A poll is to be answered 250 ms after its wait. On two cores that also run the cluster, the gateways and their clients, so
+ * much again is allowed; and the time is taken off in which this process or a gateway stood still.
+ */
+const MOST_OVER_MS = 500
+const SETTLE_LIMIT_MS = 60_000
+const SHOWN = 10
+
+function isWanted({ name }: Scenario): boolean {
+  const only = process.env['PROVE_SCENARIOS'] ?? ''
+  return only === '' || only.split(',').includes(name)
+}
+
+interface Outcome {
+  readonly violations: number
+  readonly figures: Readonly<Record<string, unknown>>
+}
+
+async function play(world: World, { name, strike }: Scenario, { seed, quick, say }: ProofOptions): Promise<Outcome> {
+  const startedAt = performance.now()
+  const random = seeded(seed)
+  const topic = name.replaceAll('-', '.')
+  const groupId = `group-of-${name}`
+  using pace = new Pace(world.urls)
+  const probeTopic = `${topic}.probe`
+  await world.direct.createTopic({ topic, partitions: PARTITIONS })
+  await world.direct.createTopic({ topic: probeTopic, partitions: 1 })
+  const load = new Load({
+    world,
+    pace,
+    groupId,
+    topics: [topic],
+    probeTopic,
+    instances: INSTANCES,
+    keys: 16,
+    pauseMs: 100,
+    random,
+  })
+  const settled = async (): Promise<number> => {
+    const deadline = performance.now() + SETTLE_LIMIT_MS
+    while (performance.now() < deadline) {
+      const generation = await load.sharedGeneration()
+      if (generation !== undefined) return generation
+      await sleep(20)
+    }
+    throw new Error(`The instances did not come to share the partitions of ${topic}.`)
+  }
+  const more: string[] = []
+  load.consume()
+  await settled()
+  load.produce()
+  await sleep(quick ? 500 : 2_000)
+  const strikes = await strike({
+    world,
+    load,
+    groupId,
+    topic,
+    quick,
+    random,
+    settled,
+    expect: (holds, what) => void (holds || more.push(what)),
+  })
+  await load.stopProducing()
+  await load.drain()
+  const { violations, figures } = check(load.history, await load.readLog(), { mostOverMs: MOST_OVER_MS })
+  for (const { ended } of world.gateways) if (ended !== undefined) more.push(`a gateway ended by itself: ${ended}`)
+  const seconds = Math.round((performance.now() - startedAt) / 1_000)
+  const count = violations.length + more.length
+  say(`  ${name}: ${count} violations in ${seconds} s; ${JSON.stringify({ strikes, ...figures })}`)
+  for (const line of [...more, ...violations.slice(0, SHOWN).map(textOf)]) say(`    ${line}`)
+  if (violations.length > SHOWN) say(`    and ${violations.length - SHOWN} more: ${countsOf(violations)}`)
+  return {
+    violations: count,
+    figures: { strikes, ...figures, runs: load.ends, machineLateMs: Math.round(pace.longestMs), seconds },
+  }
+}
+
+function textOf({ kind, detail }: Violation): string {
+  return `${kind}: ${detail}`
+}
+
+function countsOf(violations: readonly Violation[]): string {
+  const kinds = Map.groupBy(violations, ({ kind }) => kind)
+  return Array.from(kinds, ([kind, { length }]) => `${length} ${kind}`).join(', ')
+}
