@@ -67,6 +67,12 @@ interface Serving {
   readonly isUnnoted: boolean
 }
 
+/** A poll's membership at its beginning. */
+interface Entered extends Serving {
+  /** Settles while the poll reads already: rejects where the membership turns out not to be good. */
+  readonly checked: Promise<void>
+}
+
 /** One poll under way. */
 interface Attempt {
   readonly request: PollRequest
@@ -157,11 +163,14 @@ export class Polls {
     const readUntil = until - Math.min(2 * Math.max(0, (cluster.roundTripMs ?? 0) - NEAR_MS), request.maxWaitMs / 2)
     const entered = await this.#enter(attempt)
     attempt.hasSeenGroup = true
+    // Nobody may be there any more when it fails.
+    entered.checked.catch(() => {})
     let serving = await this.#autoCommit(request, entered, patience)
     let positions = await places.of(request, serving.joined, serving.state, undefined, patience)
     for (;;) {
       const leftMs = Math.max(0, readUntil - this.#now())
       const seen = await this.#read(request, [...positions.values()], Math.min(leftMs, SLICE_MS), patience)
+      await patience.race(entered.checked)
       if (seen === undefined) return resultOf(serving.joined, [])
       if (seen.outOfRange.length > 0) {
         await places.settle(request.group, serving.state, positions, seen.outOfRange, patience)
@@ -200,11 +209,11 @@ export class Polls {
   }
 
   /** Becomes the instance for a poll, where its claim allows it. A join goes on when the poll has answered without. */
-  async #enter(attempt: Attempt): Promise<Serving> {
+  async #enter(attempt: Attempt): Promise<Entered> {
     const { request, patience: deadline } = attempt
-    const { memberships, instances, random } = this.#parts
+    const { memberships, instances, clock, random } = this.#parts
     const { group, run } = request
-    const kept = await this.#asKept(request, deadline)
+    const kept = this.#asKept(request, deadline)
     if (kept !== undefined) return kept
     const poll = Math.floor(random() * Number.MAX_SAFE_INTEGER).toString(36)
     return await instances.step(group, deadline, async () => {
@@ -224,8 +233,9 @@ export class Polls {
         attempt.hasSeenGroup = true
         try {
           const joined = await instances.join(group, view, request.topics, state)
-          if (run !== undefined) await this.#requireStillHeld(group, joined, member, run, deadline)
-          return { joined, state, goodAt: this.#now(), isUnnoted: false }
+          const isTaken = run !== undefined && isTaking(stateOf(member, clock.now())?.claim ?? null, run)
+          const checked = isTaken ? this.#requireStillHeld(group, joined, run, deadline) : Promise.resolve()
+          return { joined, state, goodAt: this.#now(), isUnnoted: false, checked }
         } catch (error) {
           if (!(error instanceof FencedError)) throw error
           races += 1
@@ -252,31 +262,33 @@ export class Polls {
     }
   }
 
-  /** The membership that this process has from an earlier call, where it is still good for this one. */
-  async #asKept(request: PollRequest, deadline: Deadline): Promise<Serving | undefined> {
-    const { instances, memberships, clock } = this.#parts
+  /** The membership that this process has from an earlier call, where it can still be good for this one. */
+  #asKept(request: PollRequest, deadline: Deadline): Entered | undefined {
+    const { instances, clock } = this.#parts
     const { group, run } = request
     const kept = instances.kept(group)
     if (kept === undefined || !instances.isFresh(kept)) return undefined
     const { joined, state } = kept
     if ((state.claim?.runId ?? undefined) !== run?.runId || isAging(state.claim, 1 / 2, clock.now())) return undefined
     if (joined.subscription.topics.join() !== topicsOf(request.topics).join()) return undefined
-    const pulse = await memberships.heartbeat(group, joined, deadline)
-    if (pulse === 'alive') return { joined, state, goodAt: this.#now(), isUnnoted: false }
-    instances.forget(group)
-    return undefined
+    return {
+      joined,
+      state,
+      goodAt: this.#now(),
+      isUnnoted: false,
+      checked: this.#requireAlive(group, joined, deadline),
+    }
+  }
+
+  /** @throws {MovedOnError} where the member is not what it was */
+  async #requireAlive(group: GroupInstance, joined: Joined, deadline: Deadline): Promise<void> {
+    const pulse = await this.#parts.memberships.heartbeat(group, joined, deadline)
+    if (pulse !== 'alive') throw new MovedOnError('The group moved on since the last poll.')
   }
 
   /** Two runs that look at once both see an instance that is free; the one that joined last has it. */
-  async #requireStillHeld(
-    group: GroupInstance,
-    joined: Joined,
-    before: MemberView | undefined,
-    run: RunPosition,
-    deadline: Deadline,
-  ): Promise<void> {
+  async #requireStillHeld(group: GroupInstance, joined: Joined, run: RunPosition, deadline: Deadline): Promise<void> {
     const { memberships, clock } = this.#parts
-    if (!isTaking(stateOf(before, clock.now())?.claim ?? null, run)) return
     const view = await memberships.look(group.groupId, deadline)
     const member = view.members.get(group.groupInstanceId)
     if (member === undefined || member.memberId === joined.memberId) return
