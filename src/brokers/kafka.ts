@@ -216,7 +216,13 @@ class KafkaBroker implements Broker {
       closing: this.#closing.signal,
     })
     const positions = new Positions({ memberships: this.#memberships, fetcher: this.#fetcher, log })
-    this.#commits = new Commits({ memberships: this.#memberships, instances, fetcher: this.#fetcher, clock })
+    this.#commits = new Commits({
+      memberships: this.#memberships,
+      instances,
+      fetcher: this.#fetcher,
+      clock,
+      closing: this.#closing.signal,
+    })
     this.#polls = new Polls({
       cluster: this.#cluster,
       memberships: this.#memberships,
@@ -226,12 +232,12 @@ class KafkaBroker implements Broker {
       clock,
       random,
       graceMs: options.pollGraceMs ?? kafkaBrokerDefaults.pollGraceMs,
+      closing: this.#closing.signal,
     })
     this.#groups = new Groups({
       cluster: this.#cluster,
       memberships: this.#memberships,
       instances,
-      commits: this.#commits,
       clock,
     })
   }

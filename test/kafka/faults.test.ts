@@ -205,6 +205,8 @@ describe('of three brokers', () => {
     await using broker = open({ requestTimeoutMs: 5_000 })
     const topic = await newTopic(6)
     const before = await joinAs(broker, topic)
+    // It has its producer id: those come from the controller, which may be the broker that is struck.
+    await broker.produce(series(await newTopic(), 0, 1))
     await untilInSync(world.cluster, topic)
     const nodeId = await coordinatorOf(world.cluster, groupOf(topic))
     const node = world.cluster.nodes.find((one) => one.nodeId === nodeId)

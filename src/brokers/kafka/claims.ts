@@ -21,20 +21,20 @@ export function isAging(claim: StoredClaim | null, part: number, nowMs: number):
 export function isTaking(claim: StoredClaim | null, run: RunPosition | undefined): boolean {
   if (run === undefined) return claim !== null
   if (claim === null) return true
-  return claim.runId === null ? run.generationId === undefined : claim.runId !== run.runId
+  return claim.runId !== run.runId
 }
 
 /** @throws {BrokerError} CLAIM_HELD where a live claim shuts the caller out */
 export function refuseHeld(
   group: GroupInstance,
   claim: StoredClaim | null,
-  run: Pick<RunPosition, 'runId' | 'generationId'> | undefined,
+  run: Pick<RunPosition, 'runId'> | undefined,
   nowMs: number,
 ): void {
   if (claim === null || claim.until <= nowMs) return
   if (run !== undefined && claim.runId === run.runId) return
-  // A run that can name a generation was there before anybody forgot who holds the claim. Who polls without runs has none.
-  if (claim.runId === null && (run === undefined || run.generationId !== undefined)) return
+  // Nobody knows who holds it, but a run does: who polls without runs has none.
+  if (run === undefined && claim.runId === null) return
   throw claimHeld(group, claim.until - nowMs)
 }
 
@@ -42,7 +42,7 @@ export function refuseHeld(
 export function requireClaim(
   group: GroupInstance,
   claim: StoredClaim | null,
-  { runId, generationId }: CommitOptions,
+  { runId }: CommitOptions,
   nowMs: number,
 ): void {
   const isLive = claim !== null && claim.until > nowMs
@@ -50,6 +50,5 @@ export function requireClaim(
     if (isLive && claim.runId !== null) throw claimLost(group, undefined)
     return
   }
-  const isItsOwn = isLive && (claim.runId === runId || (claim.runId === null && generationId !== undefined))
-  if (!isItsOwn) throw claimLost(group, runId)
+  if (!isLive || claim.runId !== runId) throw claimLost(group, runId)
 }

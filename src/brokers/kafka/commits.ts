@@ -6,7 +6,7 @@ import { BrokerError } from '../../errors.ts'
 import { partitionKey } from '../../record.ts'
 import type { TopicPartition } from '../../record.ts'
 import { claimOf, requireClaim } from './claims.ts'
-import type { Deadline } from './deadline.ts'
+import { Deadline } from './deadline.ts'
 import type { Fetcher } from './fetch.ts'
 import { illegalGeneration, otherMembers, rebalancing, unknownMember } from './group-errors.ts'
 import type { Instances } from './instances.ts'
@@ -21,6 +21,8 @@ export interface CommitsParts {
   readonly instances: Instances
   readonly fetcher: Fetcher
   readonly clock: Clock
+  /** Aborted when the broker object closes. */
+  readonly closing: AbortSignal
 }
 
 /** How often a commit is made anew that the group moved away from, and how long it waits in between. */
@@ -28,6 +30,7 @@ const MAX_RACES = 20
 const RACE_PAUSE_MS = 50
 /** A commit's answer does not wait longer for what comes after it. */
 const RENEW_LIMIT_MS = 200
+const RENEW_GIVE_UP_MS = 5_000
 
 /** All commits of this process. */
 export class Commits {
@@ -60,16 +63,6 @@ export class Commits {
     await this.#renew(group, options, given === undefined, state, deadline)
   }
 
-  /** Commits for a member by name; within no step of it. */
-  async commitFor(
-    group: GroupInstance,
-    view: GroupView,
-    entries: readonly OffsetCommit[],
-    deadline: Deadline,
-  ): Promise<void> {
-    await this.#commitAs(group, view, view.members.get(group.groupInstanceId), entries, undefined, deadline)
-  }
-
   /**
    * Commits as the member that this process joined as, where nobody took the instance over since: then nothing else can have
    * changed. Gives the member's state, or undefined where the group has to be looked at.
@@ -87,7 +80,7 @@ export class Commits {
     const { claim } = state
     const isItsOwn = runId === undefined ? claim === null : claim?.runId === runId && claim.until > clock.now()
     if (!isItsOwn || (generationId !== undefined && generationId !== joined.generationId)) return undefined
-    const entries = given ?? deliveredOf(state)
+    const entries = given ?? deliveredOf(state, joined.assignment.held)
     const isHeld = entries.every((entry) => joined.assignment.held.has(partitionKey(entry)))
     if (entries.length === 0 || (generationId !== undefined && !isHeld)) return undefined
     try {
@@ -111,14 +104,16 @@ export class Commits {
     const now = this.#parts.clock.now()
     const view = await this.#parts.memberships.look(group.groupId, deadline)
     const member = view.members.get(group.groupInstanceId)
+    // Who holds the claim, and what an instance was given, is not shown while its group rebalances.
+    if (member !== undefined && member.subscription === undefined) throw new MovedOnError('The group rebalances.')
     const state = stateOf(member, now)
     requireClaim(group, state?.claim ?? null, options, now)
     const isMember = member !== undefined && member.subscription?.topics.length !== 0
-    if (given === undefined && !isMember) throw unknownMember(group)
-    // What an instance was given is not shown while its group rebalances.
-    if (given === undefined && member?.subscription === undefined) throw new MovedOnError('The group rebalances.')
-    const entries = given ?? deliveredOf(state)
-    if (entries.length > 0) await this.#commitAs(group, view, member, entries, options.generationId, deadline)
+    if (given === undefined && (!isMember || state === undefined)) throw unknownMember(group)
+    const held = member?.assignment?.held
+    if (given === undefined && held === undefined) throw new MovedOnError('The group rebalances.')
+    const entries = given ?? deliveredOf(state ?? newState(undefined, now), held ?? new Map<string, Held>())
+    if (entries.length > 0) await this.#commitAs(group, view, member, entries, options, deadline)
     return state ?? newState(undefined, now)
   }
 
@@ -128,11 +123,12 @@ export class Commits {
     view: GroupView,
     member: MemberView | undefined,
     entries: readonly OffsetCommit[],
-    generationId: number | undefined,
+    options: CommitOptions,
     deadline: Deadline,
   ): Promise<void> {
     const { memberships } = this.#parts
     const { groupId } = group
+    const { generationId } = options
     if (generationId !== undefined && member === undefined) throw illegalGeneration(group, entries, generationId)
     const speaker = member ?? view.members.values().next().value
     if (speaker === undefined) {
@@ -155,29 +151,31 @@ export class Commits {
         if (shown === undefined) throw new MovedOnError('The group rebalances.')
       }
     }
-    const { joined, groupInstanceId } = await this.#speakAs(group, view, speaker, deadline)
-    if (generationId !== undefined) {
-      requireHeld(group, joined.assignment.held, entries, generationId, joined.generationId)
-    }
-    await memberships.commit(groupId, { ...joined, groupInstanceId }, entries, deadline)
+    await this.#speakAs(group, speaker.groupInstanceId, entries, options, deadline)
   }
 
   /** Joins to learn the generation, which nothing else tells where the leader is of another kind. */
   async #speakAs(
-    { groupId }: GroupInstance,
-    view: GroupView,
-    speaker: MemberView,
+    group: GroupInstance,
+    groupInstanceId: string,
+    entries: readonly OffsetCommit[],
+    options: CommitOptions,
     deadline: Deadline,
-  ): Promise<{ readonly joined: Awaited<ReturnType<Instances['join']>>; readonly groupInstanceId: string }> {
-    const { instances } = this.#parts
-    const { groupInstanceId, subscription } = speaker
-    const { state } = subscription ?? {}
-    if (subscription === undefined || state === undefined) throw new MovedOnError('The group rebalances.')
-    const as = { groupId, groupInstanceId }
-    const joined = await instances.step(as, deadline, async () =>
-      deadline.race(instances.join(as, view, subscription.topics, state)),
-    )
-    return { joined, groupInstanceId }
+  ): Promise<void> {
+    const { instances, memberships, clock } = this.#parts
+    const { groupId } = group
+    const speaker = { groupId, groupInstanceId }
+    await instances.become(speaker, deadline, async (view, member) => {
+      const state = member?.subscription?.state
+      if (member === undefined || state === undefined) throw new MovedOnError('The member is gone.')
+      if (groupInstanceId === group.groupInstanceId) requireClaim(group, state.claim, options, clock.now())
+      const joined = await instances.join(speaker, view, member.subscription?.topics ?? [], state)
+      const { generationId } = options
+      if (generationId !== undefined) {
+        requireHeld(group, joined.assignment.held, entries, generationId, joined.generationId)
+      }
+      await memberships.commit(groupId, { ...joined, groupInstanceId }, entries, deadline)
+    })
   }
 
   /** A commit of a run renews its claim, and one of what was polled leaves nothing that auto-commit owes. */
@@ -188,14 +186,14 @@ export class Commits {
     state: MemberState,
     deadline: Deadline,
   ): Promise<void> {
-    const { memberships, instances, clock } = this.#parts
+    const { instances, clock, closing } = this.#parts
     const { claim } = state
     const isOff = runId !== undefined && claim !== null && isOffBy(claim.until - clock.now(), claim.ttlMs)
-    const isOwing = isPolled && state.autoCommit !== null && deliveredOf(state).length > 0
+    const isOwing = isPolled && state.autoCommit !== null && state.positions.some(({ isDelivered }) => isDelivered)
     if (!isOff && !isOwing) return
-    const renewing = instances.step(group, deadline, async () => {
-      const view = await memberships.look(group.groupId, deadline)
-      const member = view.members.get(group.groupInstanceId)
+    // The renewal goes on when the commit has answered.
+    const patience = new Deadline(clock, RENEW_GIVE_UP_MS, {}, closing)
+    const renewing = instances.become(group, patience, async (view, member) => {
       const now = member?.subscription?.state
       if (member?.subscription === undefined || now === undefined || now.claim?.runId !== claim?.runId) return
       const renewed = runId === undefined ? now.claim : claimOf({ runId, claimTtlMs: claim?.ttlMs ?? 0 }, clock.now())

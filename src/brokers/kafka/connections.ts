@@ -55,6 +55,11 @@ interface Pool {
   readonly waiting: (() => void)[]
 }
 
+/** Whoever waits had no connection to wait on. */
+export class BusyError extends Error {
+  override readonly name = 'BusyError' as const
+}
+
 /** All connections of one broker object. */
 export class Connections {
   readonly #settings: ConnectionSettings
@@ -99,7 +104,7 @@ export class Connections {
     signal?: AbortSignal,
   ): Promise<T> {
     const pool = this.#pool(address, occupation)
-    if (pool.busy >= pool.most) await new Promise<void>((resolve) => pool.waiting.push(resolve))
+    if (pool.busy >= pool.most) await this.#turnOf(pool, occupation === 'waiting' ? waitMs : undefined)
     pool.busy += 1
     let connection: Connection | undefined
     let cancel: (() => void) | undefined
@@ -135,6 +140,24 @@ export class Connections {
     const open = [...this.#open]
     this.#open.clear()
     await Promise.all(open.map((connection) => connection.close()))
+  }
+
+  /** Waits for one of a pool's connections. @throws {BusyError} when there was none within `limitMs` */
+  async #turnOf(pool: Pool, limitMs: number | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    pool.waiting.push(resolve)
+    if (limitMs === undefined) return await promise
+    const cancel = this.#settings.clock.after(limitMs, () => {
+      const at = pool.waiting.indexOf(resolve)
+      if (at === -1) return
+      pool.waiting.splice(at, 1)
+      reject(new BusyError('All connections that wait are in use.'))
+    })
+    try {
+      await promise
+    } finally {
+      cancel()
+    }
   }
 
   #pool(address: Address, occupation: Occupation): Pool {

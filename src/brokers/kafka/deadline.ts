@@ -79,12 +79,15 @@ export class Deadline {
     this.#controller?.abort(error)
   }
 
-  /** Frees what it holds. */
+  /** Frees what it holds, and ends what still waits through it: the call is over. */
   close(): void {
     this.#cancelTimer?.()
     for (const signal of this.#signals) watching.get(signal)?.delete(this)
+    this.end(over)
   }
 }
+
+const over = new BrokerError('ABORTED', 'The call is over.')
 
 function watch(signal: AbortSignal, deadline: Deadline): void {
   if (signal.aborted) {
@@ -104,6 +107,7 @@ function watch(signal: AbortSignal, deadline: Deadline): void {
   signal.addEventListener('abort', endAll, { once: true })
 }
 
-function lateAfter(limitMs: number): BrokerError {
+/** The error of a call whose time is over. */
+export function lateAfter(limitMs: number): BrokerError {
   return new BrokerError('TIMEOUT', `Kafka did not answer within ${Math.round(limitMs)} ms; the outcome is unknown.`)
 }

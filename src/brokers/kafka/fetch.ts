@@ -13,6 +13,7 @@ import { partitionKey } from '../../record.ts'
 import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import { unknownPartition } from './cluster.ts'
+import { BusyError } from './connections.ts'
 import { Deadline } from './deadline.ts'
 import { failureOf, isTimeout, numberedFailure, responseOf } from './failures.ts'
 import { readBatches } from './record-batch.ts'
@@ -149,8 +150,11 @@ export class Fetcher {
     let bytes = this.#bytesFor(from, limits)
     const until = this.#cluster.clock.monotonic() + waitMs
     const isExpected = await this.#takeAhead(wanted, collector, deadline)
+    let isFirst = true
     while (!collector.isFull) {
-      const leftMs = collector.records.length > 0 ? 0 : Math.max(0, until - this.#cluster.clock.monotonic())
+      // What is there is read first: only who finds nothing needs one of the connections that wait.
+      const leftMs = isFirst || collector.records.length > 0 ? 0 : Math.max(0, until - this.#cluster.clock.monotonic())
+      isFirst = false
       const round = await this.#round([...wanted.values()], collector, leftMs, bytes, deadline)
       if (round.outOfRange.length > 0) return { records: collector.records, outOfRange: round.outOfRange }
       for (const entry of round.next) wanted.set(partitionKey(entry), entry)
@@ -161,10 +165,10 @@ export class Fetcher {
           continue
         }
       }
-      const isOver = leftMs === 0 || this.#cluster.clock.monotonic() >= until
+      const isOver = this.#cluster.clock.monotonic() >= until
       const isDone = collector.records.length > 0 ? !round.hasMore || round.next.length === 0 : isOver && !round.hasMore
       if (isDone) return { records: collector.records, outOfRange: [] }
-      if (!collector.isFull) bytes = Math.min(bytes * 2, MAX_RESPONSE_BYTES)
+      if (!collector.isFull && round.next.length > 0) bytes = Math.min(bytes * 2, MAX_RESPONSE_BYTES)
     }
     this.#readAhead([...wanted.values()], bytes, isExpected)
     return { records: collector.records, outOfRange: [] }
@@ -359,6 +363,8 @@ export class Fetcher {
         }),
       )
     } catch (error) {
+      // Nothing was there a moment ago, and nothing is known to have come since.
+      if (error instanceof BusyError) return []
       const failure = failureOf(error, 'read')
       if (!isGone(failure)) throw failure
       // The broker is gone, or says nothing: who leads its partitions now is looked up, by the next call where this one is over.

@@ -14,11 +14,11 @@ import type { CommittedOffset, TopicPartition } from '../../record.ts'
 import { comparePartitions } from '../../sticky-assignor.ts'
 import { claimOf, refuseHeld } from './claims.ts'
 import type { Cluster } from './cluster.ts'
-import type { Commits } from './commits.ts'
 import type { Deadline } from './deadline.ts'
 import { unknownMember } from './group-errors.ts'
 import type { Instances } from './instances.ts'
 import { bare, deliveredOf, newState, stateOf } from './member-state.ts'
+import { FencedError, MovedOnError } from './membership.ts'
 import type { Memberships } from './membership.ts'
 
 /** What groups are served with. */
@@ -26,7 +26,6 @@ export interface GroupsParts {
   readonly cluster: Cluster
   readonly memberships: Memberships
   readonly instances: Instances
-  readonly commits: Commits
   readonly clock: Clock
 }
 
@@ -42,33 +41,27 @@ export class Groups {
   async claim(group: GroupInstance, run: Pick<RunPosition, 'runId' | 'claimTtlMs'>, deadline: Deadline): Promise<void> {
     checkGroup(group)
     checkRun(run)
-    const { memberships, instances, clock } = this.#parts
-    await instances.step(group, deadline, async () => {
-      const view = await memberships.look(group.groupId, deadline)
-      const member = view.members.get(group.groupInstanceId)
+    const { instances, clock } = this.#parts
+    await instances.become(group, deadline, async (view, member) => {
       const now = clock.now()
       const known = stateOf(member, now) ?? newState(undefined, now)
-      const isUnknown = known.claim?.runId === null
-      // A run that renews a claim that nobody knows any more most likely held it.
-      if (!isUnknown) refuseHeld(group, known.claim, run, now)
-      const isTaken = known.claim?.runId !== run.runId && !isUnknown
+      refuseHeld(group, known.claim, run, now)
+      const isTaken = known.claim?.runId !== run.runId
       const state = { ...known, ...(isTaken ? { positions: [] } : {}), claim: claimOf(run, now) }
-      await deadline.race(instances.join(group, view, member?.subscription?.topics ?? [], state))
+      await instances.join(group, view, member?.subscription?.topics ?? [], state)
     })
   }
 
   /** Gives a claim back. @see Broker.release */
   async release(group: GroupInstance, runId: string, deadline: Deadline): Promise<void> {
     checkGroup(group)
-    const { memberships, instances, clock } = this.#parts
-    await instances.step(group, deadline, async () => {
-      const view = await memberships.look(group.groupId, deadline)
-      const member = view.members.get(group.groupInstanceId)
+    const { instances, clock } = this.#parts
+    await instances.become(group, deadline, async (view, member) => {
       const state = stateOf(member, clock.now())
       if (member === undefined || state?.claim?.runId !== runId) return
       const topics = member.subscription?.topics ?? []
-      if (topics.length === 0) await instances.remove(group, view, deadline)
-      else await deadline.race(instances.join(group, view, topics, { ...state, positions: [], claim: null }))
+      if (topics.length > 0) await instances.join(group, view, topics, { ...state, positions: [], claim: null })
+      else await instances.remove(group, view, deadline).catch(ignoreUnknownMember)
     })
   }
 
@@ -120,16 +113,18 @@ export class Groups {
   /** Removes an instance. @see Broker.leave */
   async leave(group: GroupInstance, deadline: Deadline): Promise<void> {
     checkGroup(group)
-    const { memberships, instances, commits, clock } = this.#parts
-    const before = await memberships.look(group.groupId, deadline)
-    const member = before.members.get(group.groupInstanceId)
-    const state = stateOf(member, clock.now())
-    if (state === undefined || member?.subscription?.topics.length === 0) throw unknownMember(group)
-    // Whoever removes its own instance is done with what it got, so the newest answer counts too.
-    const owed = state.autoCommit === null ? [] : deliveredOf(state)
-    if (owed.length > 0) await commits.commitFor(group, before, owed, deadline)
-    await instances.step(group, deadline, async () => {
-      await instances.remove(group, await memberships.look(group.groupId, deadline), deadline)
+    const { instances, memberships, clock } = this.#parts
+    await instances.become(group, deadline, async (view, member) => {
+      const state = stateOf(member, clock.now())
+      if (state === undefined || member?.subscription?.topics.length === 0) throw unknownMember(group)
+      // Whoever removes its own instance is done with what it got, so the newest answer counts too.
+      const owed = state.autoCommit === null ? [] : deliveredOf(state, member?.assignment?.held ?? new Map())
+      if (owed.length > 0) {
+        const joined = await instances.join(group, view, member?.subscription?.topics ?? [], state)
+        const { groupId, groupInstanceId } = group
+        await memberships.commit(groupId, { ...joined, groupInstanceId }, owed, deadline).catch(throwFenced)
+      }
+      await instances.remove(group, view, deadline)
     })
   }
 
@@ -146,4 +141,15 @@ export class Groups {
     }
     return existing
   }
+}
+
+/** Whoever is no member any more holds no claim. */
+function ignoreUnknownMember(error: unknown): void {
+  if (!(error instanceof BrokerError) || error.code !== 'UNKNOWN_MEMBER_ID') throw error
+}
+
+/** A member that moved on between a join and what was to follow it is joined as anew. */
+function throwFenced(error: unknown): never {
+  if (error instanceof MovedOnError) throw new FencedError(error.message, { cause: error })
+  throw error
 }

@@ -8,8 +8,9 @@ import type { Random } from '../../random.ts'
 import { partitionKey } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import { Deadline } from './deadline.ts'
-import { newerProtocol } from './group-errors.ts'
+import { contested, newerProtocol } from './group-errors.ts'
 import { ownedBy, topicsOf } from './member-state.ts'
+import { FencedError } from './membership.ts'
 import type { GroupView, Joined, Memberships, MemberView } from './membership.ts'
 import type { MemberState, Subscription } from './subscription.ts'
 import { Turns } from './turns.ts'
@@ -39,6 +40,8 @@ const FORCE_AGAIN_MS = 10_000
 /** A group is looked at whole so often at least: by then partitions that were added are seen. */
 const KEPT_MS = 5_000
 const MAX_KEPT = 10_000
+const MAX_RACES = 5
+const RACE_PAUSE_MS = 30
 const ADOPT_LIMIT_MS = 2_000
 const LOOK_LIMIT_MS = 5_000
 
@@ -63,9 +66,47 @@ export class Instances {
     return await (deadline === undefined ? step : deadline.race(step))
   }
 
-  /** The membership from an earlier call. */
+  /**
+   * Looks at the instance, when it is shown, and does the work that may join as it; again where another process was quicker.
+   * A group that rebalances hides its members. Whoever knows this one, or nobody, will let it rest; then it is seen.
+   * `onHidden` is called while that takes.
+   */
+  async become<T>(
+    group: GroupInstance,
+    deadline: Deadline,
+    work: (view: GroupView, member: MemberView | undefined) => Promise<T>,
+    onHidden: () => void = () => {},
+  ): Promise<T> {
+    const { memberships, random } = this.#parts
+    return await this.step(group, deadline, async () => {
+      for (let races = 0; ;) {
+        // A join that is under way already goes on; this one follows it.
+        await deadline.race(memberships.joining(group)?.then(ignore, ignore) ?? Promise.resolve())
+        deadline.signal.throwIfAborted()
+        const view = await memberships.look(group.groupId, deadline)
+        const member = view.members.get(group.groupInstanceId)
+        if (member !== undefined && member.subscription === undefined) {
+          onHidden()
+          void memberships.tend(group.groupId)
+          await deadline.pause(RACE_PAUSE_MS)
+          continue
+        }
+        try {
+          return await deadline.race(work(view, member))
+        } catch (error) {
+          if (!(error instanceof FencedError)) throw error
+          races += 1
+          if (races > MAX_RACES) throw contested(group, error)
+          await deadline.pause(RACE_PAUSE_MS * (1 + 2 * random()))
+        }
+      }
+    })
+  }
+
+  /** The membership from an earlier call; undefined also while it is being changed. */
   kept(group: GroupInstance): Kept | undefined {
-    return this.#kept.get(keyOf(group))
+    const key = keyOf(group)
+    return this.#steps.isTaken(key) ? undefined : this.#kept.get(key)
   }
 
   /** Whether a kept membership may still be relied on for what the group as a whole looks like. */
@@ -97,8 +138,6 @@ export class Instances {
   async join(group: GroupInstance, view: GroupView, topics: readonly string[], state: MemberState): Promise<Joined> {
     const { memberships, clock, random } = this.#parts
     const member = view.members.get(group.groupInstanceId)
-    // A join that is under way already goes on; this one follows it.
-    await memberships.joining(group)?.catch(() => undefined)
     const subscription = { topics: topicsOf(topics), state, ...ownedBy(member) }
     let joined = await memberships.join({ group, memberId: '', subscription }, view)
     if (view.state === 'Dead') await this.#requireClassic(group)
@@ -172,6 +211,8 @@ export class Instances {
     return isUnheld && this.#parts.clock.monotonic() - forcedAt > FORCE_AGAIN_MS
   }
 }
+
+function ignore(): void {}
 
 /** A group instance as the key of a map. */
 export function keyOf({ groupId, groupInstanceId }: GroupInstance): string {

@@ -5,7 +5,7 @@ import { partitionKey } from '../../record.ts'
 import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../../record.ts'
 import type { Joined, MemberView } from './membership.ts'
 import { UNKNOWN_CLAIM_MS } from './membership.ts'
-import type { MemberState, StoredPosition, Subscription } from './subscription.ts'
+import type { Held, MemberState, StoredPosition, Subscription } from './subscription.ts'
 
 /** Kafka's default auto.commit.interval.ms. */
 const DEFAULT_AUTO_COMMIT_MS = 5_000
@@ -61,8 +61,8 @@ export function positionsAfter(
 ): StoredPosition[] {
   const stored = new Map<string, StoredPosition>()
   for (const position of state.positions) {
-    const place = joined.assignment.held.get(partitionKey(position))
-    if (place !== undefined && place.since <= state.positionsGeneration) stored.set(partitionKey(position), position)
+    if (!isHeldSince(joined.assignment.held, position, state.positionsGeneration)) continue
+    stored.set(partitionKey(position), position)
   }
   // A beginning that the reset policy found is noted, so that the next poll does not find a later one.
   if (state.autoOffsetReset === 'latest' && state.claim === null) {
@@ -74,11 +74,20 @@ export function positionsAfter(
   return [...stored.values()]
 }
 
-/** What was handed out and is not committed by the instance itself, as offsets to commit. */
-export function deliveredOf(state: MemberState | undefined): TopicPartitionOffset[] {
-  return (state?.positions ?? [])
-    .filter(({ isDelivered }) => isDelivered)
+/** What was handed out and is not committed by the instance itself, of partitions that it has held ever since. */
+export function deliveredOf(
+  { positions, positionsGeneration }: MemberState,
+  held: ReadonlyMap<string, Held>,
+): TopicPartitionOffset[] {
+  return positions
+    .filter((position) => position.isDelivered && isHeldSince(held, position, positionsGeneration))
     .map(({ topic, partition, offset }) => ({ topic, partition, offset }))
+}
+
+/** Whether a partition is held without a break since a generation. */
+export function isHeldSince(held: ReadonlyMap<string, Held>, partition: TopicPartition, generationId: number): boolean {
+  const place = held.get(partitionKey(partition))
+  return place !== undefined && place.since <= generationId
 }
 
 /** The state when what was handed out is committed. */

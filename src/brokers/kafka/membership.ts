@@ -136,10 +136,14 @@ const ASSIGNED_BY_MS = 500
 export const UNKNOWN_CLAIM_MS = 30_000
 /** What was seen of so many members is remembered. */
 const MAX_SEEN = 10_000
+/** Kafka's default group.max.session.timeout.ms. */
+const MOST_SESSION_MS = 1_800_000
+const CLAIM_ROOM_MS = 10_000
 const PROTOCOL_TYPE = 'consumer'
 const UNSTABLE = -1
 
-const adoptedDefaults: Omit<MemberState, 'claim'> = {
+const adoptedDefaults: MemberState = {
+  claim: null,
   sessionTimeoutMs: 120_000,
   autoOffsetReset: 'latest',
   autoCommit: null,
@@ -165,7 +169,7 @@ export class Memberships {
   readonly #settings: MembershipSettings
   /** Joins that are not answered yet, by group and instance. */
   readonly #joining = new Map<string, Promise<Joined>>()
-  /** What members told their groups, by member id: it never changes for one. */
+  /** What members told their groups when that was last shown, by member id. */
   readonly #seen = new Map<string, Subscription>()
   /** What members were given when that was last shown, by member id. */
   readonly #given = new Map<string, Assignment>()
@@ -214,7 +218,15 @@ export class Memberships {
         continue
       }
       if (isShown) this.#remember(memberId, decodeSubscription(memberMetadata), assignment)
-      members.set(groupInstanceId, { memberId, groupInstanceId, subscription: this.#seen.get(memberId), assignment })
+      const seen = this.#seen.get(memberId)
+      // A claim that lapsed as far as this process knows may have been renewed where it is hidden.
+      const isStale = !isShown && isLapsed(seen, this.#settings.clock.now())
+      members.set(groupInstanceId, {
+        memberId,
+        groupInstanceId,
+        subscription: isStale ? undefined : seen,
+        assignment,
+      })
     }
     return { state: group?.groupState ?? 'Dead', members, foreign, foreignMembers }
   }
@@ -358,7 +370,8 @@ export class Memberships {
     const isNew = !view.members.has(application.group.groupInstanceId) || application.memberId !== ''
     void this.#help(application.group, view, isNew, isOver.signal).catch(() => {})
     try {
-      return await this.#tryToJoin(application, deadline, MAX_REPLACED)
+      const expected = view.members.get(application.group.groupInstanceId)?.memberId
+      return await this.#tryToJoin(application, deadline, MAX_REPLACED, expected)
     } finally {
       isOver.abort()
       deadline.close()
@@ -366,7 +379,12 @@ export class Memberships {
   }
 
   /** Joins, again where the coordinator moved, the rebalance began anew, or somebody joined as the instance without knowing it. */
-  async #tryToJoin(application: Application, deadline: Deadline, mostReplaced: number): Promise<Joined> {
+  async #tryToJoin(
+    application: Application,
+    deadline: Deadline,
+    mostReplaced: number,
+    expected: string | undefined,
+  ): Promise<Joined> {
     const { cluster } = this.#settings
     const { groupId } = application.group
     let { memberId } = application
@@ -395,10 +413,27 @@ export class Memberships {
         const isLost = isConnectionFailure(error) && (isUnanswered || losses++ < MAX_LOSSES)
         // The rebalance began anew before the leader had decided, or after a broker was gone.
         if (!isMoved && !isLost && pulses[name] === undefined) throw failure
-        if (isMoved || isLost) cluster.forgetCoordinator(groupId)
+        if (isMoved || isLost) {
+          if (mostReplaced === 0) throw failure
+          cluster.forgetCoordinator(groupId)
+          await this.#requireUnchanged(application.group, [expected, memberId], deadline)
+        }
         if (name === 'UNKNOWN_MEMBER_ID' || isReplaced) memberId = ''
         await deadline.pause(RETRY_MS * (1 + 2 * this.#settings.random()))
       }
+    }
+  }
+
+  /** What was meant to be joined as may be somebody else's by now. @throws {FencedError} where the group shows that it is */
+  async #requireUnchanged(
+    { groupId, groupInstanceId }: GroupInstance,
+    expected: readonly (string | undefined)[],
+    deadline: Deadline,
+  ): Promise<void> {
+    const { state, members } = await this.look(groupId, deadline)
+    const memberId = members.get(groupInstanceId)?.memberId
+    if (state === 'Stable' && memberId !== undefined && !expected.includes(memberId)) {
+      throw new FencedError('Another process joined as the instance meanwhile.')
     }
   }
 
@@ -419,7 +454,7 @@ export class Memberships {
     const joined = await joinGroupV9.api.async(
       connection,
       groupId,
-      subscription.state?.sessionTimeoutMs ?? adoptedDefaults.sessionTimeoutMs,
+      sessionOf(subscription.state),
       REBALANCE_TIMEOUT_MS,
       memberId,
       groupInstanceId,
@@ -560,7 +595,7 @@ export class Memberships {
     const application = { group, memberId: '', subscription }
     const deadline = new Deadline(clock, JOIN_LIMIT_MS, {}, closing)
     try {
-      await this.#noted(application, this.#tryToJoin(application, deadline, 0))
+      await this.#noted(application, this.#tryToJoin(application, deadline, 0, member.memberId))
     } catch {
       // Whoever fenced it, or cannot reach the cluster either, is on it.
     } finally {
@@ -622,6 +657,17 @@ function forgetOldest(map: Map<string, unknown>): string | undefined {
   const oldest = map.keys().next().value
   if (oldest !== undefined) map.delete(oldest)
   return oldest
+}
+
+function isLapsed(subscription: Subscription | undefined, nowMs: number): boolean {
+  const claim = subscription?.state?.claim ?? null
+  return claim !== null && claim.until <= nowMs
+}
+
+/** A claim lives no longer than the member with which it stands. */
+function sessionOf(state: MemberState | undefined): number {
+  const { sessionTimeoutMs, claim } = state ?? adoptedDefaults
+  return Math.min(MOST_SESSION_MS, Math.max(sessionTimeoutMs, claim === null ? 0 : claim.ttlMs + CLAIM_ROOM_MS))
 }
 
 function keyOf({ groupId, groupInstanceId }: GroupInstance): string {

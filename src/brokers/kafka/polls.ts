@@ -10,15 +10,14 @@ import type { Clock } from '../../clock.ts'
 import { BrokerError } from '../../errors.ts'
 import type { Random } from '../../random.ts'
 import type { ConsumerRecord, TopicPartitionOffset } from '../../record.ts'
-import { partitionKey } from '../../record.ts'
 import { comparePartitions } from '../../sticky-assignor.ts'
 import { claimOf, isAging, isTaking, refuseHeld } from './claims.ts'
 import type { Cluster } from './cluster.ts'
-import { Deadline } from './deadline.ts'
+import { Deadline, lateAfter } from './deadline.ts'
 import { isTimeout } from './failures.ts'
 import type { Fetcher } from './fetch.ts'
 import { SLICE_MS } from './fetch.ts'
-import { claimHeld, claimLost, contested } from './group-errors.ts'
+import { claimHeld, claimLost } from './group-errors.ts'
 import type { Instances } from './instances.ts'
 import { keyOf } from './instances.ts'
 import { bare, deliveredOf, newState, ownedBy, paid, positionsAfter, stateOf, topicsOf } from './member-state.ts'
@@ -39,6 +38,8 @@ export interface PollsParts {
   readonly random: Random
   /** How much longer than its wait a poll may take, milliseconds. */
   readonly graceMs: number
+  /** Aborted when the broker object closes. */
+  readonly closing: AbortSignal
 }
 
 /** How long a caller whose join still waits for others is asked to stay away. */
@@ -47,6 +48,7 @@ const JOIN_RETRY_AFTER_MS = 500
 const TRUSTED_MS = 100
 /** What was read is noted with the member within this time, or not at all: it comes again then. */
 const NOTE_LIMIT_MS = 200
+const NOTE_GIVE_UP_MS = 5_000
 /** A cluster so near needs nothing of a poll's wait for the way. */
 const NEAR_MS = 20
 /** A poll of a member that has joined takes up to so many requests, one after the other. */
@@ -54,7 +56,6 @@ const ROUND_TRIPS = 6
 const MOST_GRACE_MS = 5_000
 /** Before a cluster has ever answered: what it refuses, credentials above all, it refuses late. */
 const FIRST_POLL_MS = 2_000
-const MAX_RACES = 5
 const RACE_PAUSE_MS = 30
 
 /** As whom a poll is served, as far as it knows. */
@@ -105,6 +106,7 @@ export class Polls {
     const { group, maxWaitMs } = request
     const key = keyOf(group)
     const isTaken = this.#turns.isTaken(key)
+    const isFirst = cluster.roundTripMs === undefined
     const attempt: Attempt = {
       request,
       until: this.#now() + maxWaitMs,
@@ -113,6 +115,10 @@ export class Polls {
       hasSeenGroup: isTaken,
       isNoting: false,
     }
+    // A cluster that has answered needs no more time than any other.
+    const cancel = clock.after(maxWaitMs + this.#parts.graceMs, () => {
+      if (isFirst && cluster.roundTripMs !== undefined) attempt.patience.end(lateAfter(maxWaitMs + this.#parts.graceMs))
+    })
     const { patience } = attempt
     const prelude = async (): Promise<void> => {
       for (const topic of request.topics) await cluster.freshTopic(topic, patience)
@@ -130,6 +136,7 @@ export class Polls {
       if (!attempt.hasSeenGroup && memberships.joining(group) === undefined) throw error
       return waiting(request)
     } finally {
+      cancel()
       patience.close()
     }
   }
@@ -149,7 +156,7 @@ export class Polls {
         attempt.patience.signal.throwIfAborted()
         return await this.#serve(attempt)
       } catch (error) {
-        if (!(error instanceof MovedOnError)) throw error
+        if (!(error instanceof MovedOnError) && !isOldGeneration(error)) throw error
         this.#parts.instances.forget(attempt.request.group)
         await attempt.patience.pause(RACE_PAUSE_MS)
       }
@@ -163,8 +170,6 @@ export class Polls {
     const readUntil = until - Math.min(2 * Math.max(0, (cluster.roundTripMs ?? 0) - NEAR_MS), request.maxWaitMs / 2)
     const entered = await this.#enter(attempt)
     attempt.hasSeenGroup = true
-    // Nobody may be there any more when it fails.
-    entered.checked.catch(() => {})
     let serving = await this.#autoCommit(request, entered, patience)
     let positions = await places.of(request, serving.joined, serving.state, undefined, patience)
     for (;;) {
@@ -211,39 +216,24 @@ export class Polls {
   /** Becomes the instance for a poll, where its claim allows it. A join goes on when the poll has answered without. */
   async #enter(attempt: Attempt): Promise<Entered> {
     const { request, patience: deadline } = attempt
-    const { memberships, instances, clock, random } = this.#parts
+    const { instances, clock, random } = this.#parts
     const { group, run } = request
     const kept = this.#asKept(request, deadline)
     if (kept !== undefined) return kept
     const poll = Math.floor(random() * Number.MAX_SAFE_INTEGER).toString(36)
-    return await instances.step(group, deadline, async () => {
-      for (let races = 0; ;) {
-        deadline.signal.throwIfAborted()
-        const view = await memberships.look(group.groupId, deadline)
-        const member = view.members.get(group.groupInstanceId)
-        if (member !== undefined && member.subscription === undefined) {
-          attempt.hasSeenGroup = true
-          // A group that rebalances hides its members. Whoever knows this one, or nobody, will let it rest; then it is seen.
-          void memberships.tend(group.groupId)
-          await deadline.pause(RACE_PAUSE_MS)
-          continue
-        }
-        this.#refuseShown(request, view)
-        const state = this.#stateFor(request, member, poll)
-        attempt.hasSeenGroup = true
-        try {
-          const joined = await instances.join(group, view, request.topics, state)
-          const isTaken = run !== undefined && isTaking(stateOf(member, clock.now())?.claim ?? null, run)
-          const checked = isTaken ? this.#requireStillHeld(group, joined, run, deadline) : Promise.resolve()
-          return { joined, state, goodAt: this.#now(), isUnnoted: false, checked }
-        } catch (error) {
-          if (!(error instanceof FencedError)) throw error
-          races += 1
-          if (races > MAX_RACES) throw contested(group, error)
-          await deadline.pause(RACE_PAUSE_MS * (1 + 2 * random()))
-        }
-      }
-    })
+    const see = (): void => {
+      attempt.hasSeenGroup = true
+    }
+    const join = async (view: GroupView, member: MemberView | undefined): Promise<Entered> => {
+      this.#refuseShown(request, view)
+      const state = this.#stateFor(request, member, poll)
+      see()
+      const joined = await instances.join(group, view, request.topics, state)
+      const isTaken = run !== undefined && isTaking(stateOf(member, clock.now())?.claim ?? null, run)
+      const checking = isTaken ? this.#requireStillHeld(group, joined, run, deadline) : Promise.resolve()
+      return { joined, state, goodAt: this.#now(), isUnnoted: false, checked: unheard(checking) }
+    }
+    return await instances.become(group, deadline, join, see)
   }
 
   /** What the member is to be from now on. */
@@ -271,13 +261,8 @@ export class Polls {
     const { joined, state } = kept
     if ((state.claim?.runId ?? undefined) !== run?.runId || isAging(state.claim, 1 / 2, clock.now())) return undefined
     if (joined.subscription.topics.join() !== topicsOf(request.topics).join()) return undefined
-    return {
-      joined,
-      state,
-      goodAt: this.#now(),
-      isUnnoted: false,
-      checked: this.#requireAlive(group, joined, deadline),
-    }
+    const checked = unheard(this.#requireAlive(group, joined, deadline))
+    return { joined, state, goodAt: this.#now(), isUnnoted: false, checked }
   }
 
   /** @throws {MovedOnError} where the member is not what it was */
@@ -311,15 +296,13 @@ export class Polls {
       if (pulse === 'alive') return { ...serving, goodAt: this.#now() }
     }
     return await instances.step(group, deadline, async () => {
-      await memberships.joining(group)?.catch(() => undefined)
-      const view = await memberships.look(group.groupId, deadline)
+      const view = await this.#lookUntilShown(group, joined.memberId, deadline)
       const member = view.members.get(group.groupInstanceId)
       if (member === undefined) return 'ended'
       const isSame = member.memberId === joined.memberId
       const now = stateOf(member, clock.now())
-      // Whoever adopted the instance kept what it was; where that is hidden, this poll knows it best.
-      const isReplaced = !isSame && now?.claim?.runId !== null && now?.poll !== serving.state.poll
-      if (isReplaced) {
+      // Whoever adopted the instance kept what it was.
+      if (!isSame && now?.poll !== serving.state.poll) {
         if (run !== undefined && now?.claim?.runId !== run.runId) throw claimLost(group, run.runId)
         return 'ended'
       }
@@ -339,13 +322,31 @@ export class Polls {
     })
   }
 
+  /** The group as it is when it shows who the instance is, unless that is still the member itself. */
+  async #lookUntilShown(
+    { groupId, groupInstanceId }: GroupInstance,
+    memberId: string,
+    deadline: Deadline,
+  ): Promise<GroupView> {
+    const { memberships } = this.#parts
+    for (;;) {
+      const joining = memberships.joining({ groupId, groupInstanceId }) ?? Promise.resolve(undefined)
+      await deadline.race(joining.catch(() => undefined))
+      const view = await memberships.look(groupId, deadline)
+      const member = view.members.get(groupInstanceId)
+      if (member?.memberId === memberId || member?.subscription !== undefined || member === undefined) return view
+      void memberships.tend(groupId)
+      await deadline.pause(RACE_PAUSE_MS)
+    }
+  }
+
   /** Commits what answers before this poll delivered, when the interval is over. Asking again says that they were handled. */
   async #autoCommit({ group }: PollRequest, serving: Serving, deadline: Deadline): Promise<Serving> {
     const { joined, state } = serving
     const { autoCommit } = state
     const at = this.#parts.clock.now()
     if (autoCommit === null || at - autoCommit.at < autoCommit.everyMs) return serving
-    const owed = deliveredOf(state).filter((entry) => joined.assignment.held.has(partitionKey(entry)))
+    const owed = deliveredOf(state, joined.assignment.held)
     if (owed.length === 0) return serving
     const { groupId, groupInstanceId } = group
     await this.#parts.memberships.commit(groupId, { ...joined, groupInstanceId }, owed, deadline)
@@ -360,14 +361,18 @@ export class Polls {
     records: readonly ConsumerRecord[],
     deadline: Deadline,
   ): Promise<Joined> {
-    const { memberships, instances, clock } = this.#parts
+    const { memberships, instances, clock, closing } = this.#parts
     const positions = run?.positions === undefined ? positionsAfter(joined, state, began, records) : state.positions
     const isMoved = JSON.stringify(positions) !== JSON.stringify(state.positions)
     if (!isMoved && !isUnnoted && !isAging(state.claim, 3 / 4, clock.now())) return joined
     const claim = run === undefined ? state.claim : claimOf(run, clock.now())
     const next: MemberState = { ...state, claim, positions, positionsGeneration: joined.generationId }
     const subscription = { topics: joined.subscription.topics, state: next, ...ownedBy(undefined, joined) }
-    const noting = instances.step(group, undefined, async () => {
+    // The note goes on when the poll has answered.
+    const patience = new Deadline(clock, NOTE_GIVE_UP_MS, {}, closing)
+    const noting = instances.step(group, patience, async () => {
+      // Somebody else may be the instance by now.
+      if ((await memberships.heartbeat(group, joined, patience)) !== 'alive') return joined
       const noted = await memberships.join({ group, memberId: '', subscription }, viewOf(group, joined))
       instances.keep(group, noted, next)
       return noted
@@ -390,6 +395,17 @@ export class Polls {
   #now(): number {
     return this.#parts.clock.monotonic()
   }
+}
+
+/** What may fail when nobody is there any more to hear of it. */
+function unheard(work: Promise<void>): Promise<void> {
+  work.catch(() => {})
+  return work
+}
+
+/** A commit of the poll's own met a rebalance. */
+function isOldGeneration(error: unknown): boolean {
+  return error instanceof BrokerError && error.code === 'ILLEGAL_GENERATION'
 }
 
 /** The group as a poll knows it that has joined: enough for a join as the same instance. */

@@ -6,7 +6,7 @@ import type { TopicPartition, TopicPartitionOffset } from '../../record.ts'
 import type { Deadline } from './deadline.ts'
 import type { Fetcher } from './fetch.ts'
 import { noCommittedOffset, pastTheEnd } from './group-errors.ts'
-import { bare } from './member-state.ts'
+import { bare, isHeldSince } from './member-state.ts'
 import type { Joined, Memberships } from './membership.ts'
 import type { MemberState } from './subscription.ts'
 
@@ -42,9 +42,9 @@ export class Positions {
     const { held } = joined.assignment
     const positions: PositionMap = new Map()
     for (const { topic, partition, offset, goodSince } of namedBy(request, state)) {
-      const key = partitionKey({ topic, partition })
-      const place = held.get(key)
-      if (place !== undefined && place.since <= goodSince) positions.set(key, { topic, partition, offset })
+      // A generation that has not been yet is of a group that died and began anew.
+      const isGood = goodSince <= joined.generationId && isHeldSince(held, { topic, partition }, goodSince)
+      if (isGood) positions.set(partitionKey({ topic, partition }), { topic, partition, offset })
     }
     const open = [...held.values()].filter((one) => !positions.has(partitionKey(one))).map(bare)
     if (open.length === 0) return positions

@@ -95,6 +95,9 @@ class CallRecord implements Outgoing {
 /** What a topic is refused with, each of its records for itself. */
 const refusals: ReadonlySet<string> = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'TOPIC_AUTHORIZATION_FAILED'])
 
+/** Of so many topics it is remembered that they are refused. */
+const MAX_REFUSED = 1_000
+
 /** Produces records through the shared sender. */
 export class Produces {
   readonly #parts: ProduceParts
@@ -141,7 +144,7 @@ export class Produces {
         try {
           await cluster.topic(topic, deadline)
         } catch (error) {
-          if (error instanceof BrokerError && refusals.has(error.code)) this.#refused.set(topic, error)
+          if (error instanceof BrokerError && error.code === 'TOPIC_AUTHORIZATION_FAILED') this.#refuse(topic, error)
           throw error
         }
         await configs.of(topic, deadline)
@@ -158,6 +161,12 @@ export class Produces {
     )
     this.#asking = settled
     await asking
+  }
+
+  #refuse(topic: string, error: BrokerError): void {
+    this.#refused.set(topic, error)
+    const oldest = this.#refused.size > MAX_REFUSED ? this.#refused.keys().next().value : undefined
+    if (oldest !== undefined) this.#refused.delete(oldest)
   }
 
   #asked(settled: Promise<void>): void {
@@ -219,7 +228,7 @@ export class Produces {
     const metadata = this.#parts.cluster.cachedTopic(topic)
     if (metadata === undefined) {
       const refused = this.#refused.get(topic)
-      if (refused?.code === 'TOPIC_AUTHORIZATION_FAILED') throw refused
+      if (refused !== undefined) throw refused
       throw new BrokerError(
         'UNKNOWN_TOPIC_OR_PARTITION',
         `Cannot produce record ${index} of the call: unknown topic ${JSON.stringify(topic.slice(0, 260))}. Create it first.`,

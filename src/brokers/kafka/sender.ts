@@ -75,7 +75,7 @@ interface Batch {
   written: Buffer
   isSealed: boolean
   readonly firstSequence: number
-  /** It was sent and no answer came: it may be written. */
+  /** It was sent and no answer said that it was not written: it may be. */
   isUnknown: boolean
   /** How often a broker that is there ended the connection on which it was sent. */
   losses: number
@@ -263,6 +263,8 @@ export class Sender {
       return
     }
     const failure = numberedFailure(errorCode, `produce to ${topic}[${partition}]`, answer.errorMessage)
+    // The leader may have it although its replicas do not: its sequence numbers must never name other records.
+    if (failure.retriable) batch.isUnknown = true
     if (tooLarge.has(errorCode) && batch.records.length > 1 && !batch.isUnknown) {
       // The topic takes less than it was thought to: each half may still fit, and a record that does not fails alone.
       lane.maxBatchBytes = Math.ceil(batch.bytes / 2)
