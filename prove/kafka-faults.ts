@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { seeded } from '../test/support/chaos.ts'
 import { check, type Violation } from './kafka-faults/history.ts'
-import { Load } from './kafka-faults/load.ts'
+import { Load, MAX_POLL_RECORDS } from './kafka-faults/load.ts'
 import { Pace } from './kafka-faults/pace.ts'
 import { type Scenario, scenarios } from './kafka-faults/scenarios.ts'
 import { openWorld, type World } from './kafka-faults/world.ts'
@@ -82,6 +82,7 @@ async function play(world: World, { name, strike }: Scenario, { seed, quick, say
     throw new Error(`The instances did not come to share the partitions of ${topic}.`)
   }
   const more: string[] = []
+  const notes: Record<string, number> = {}
   load.consume()
   await settled()
   load.produce()
@@ -94,20 +95,25 @@ async function play(world: World, { name, strike }: Scenario, { seed, quick, say
     quick,
     random,
     settled,
+    note: (name, value) => void (notes[name] = value),
     expect: (holds, what) => void (holds || more.push(what)),
   })
   await load.stopProducing()
   await load.drain()
   const { violations, figures } = check(load.history, await load.readLog(), { mostOverMs: MOST_OVER_MS })
   for (const { ended } of world.gateways) if (ended !== undefined) more.push(`a gateway ended by itself: ${ended}`)
+  // What comes again, beside that it was not committed: no more than each instance can have had in hand when trouble struck.
+  const mostAgain = strikes * INSTANCES.length * 2 * MAX_POLL_RECORDS
+  if (figures.handledAgain > mostAgain)
+    more.push(`${figures.handledAgain} records were handled again, over ${mostAgain}`)
   const seconds = Math.round((performance.now() - startedAt) / 1_000)
   const count = violations.length + more.length
-  say(`  ${name}: ${count} violations in ${seconds} s; ${JSON.stringify({ strikes, ...figures })}`)
+  say(`  ${name}: ${count} violations in ${seconds} s; ${JSON.stringify({ strikes, ...notes, ...figures })}`)
   for (const line of [...more, ...violations.slice(0, SHOWN).map(textOf)]) say(`    ${line}`)
   if (violations.length > SHOWN) say(`    and ${violations.length - SHOWN} more: ${countsOf(violations)}`)
   return {
     violations: count,
-    figures: { strikes, ...figures, runs: load.ends, machineLateMs: Math.round(pace.longestMs), seconds },
+    figures: { strikes, ...notes, ...figures, runs: load.ends, machineLateMs: Math.round(pace.longestMs), seconds },
   }
 }
 

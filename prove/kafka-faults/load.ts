@@ -36,6 +36,8 @@ export interface LoadOptions {
   readonly random: () => number
 }
 
+/** Most records in one poll; a run has up to twice as many in hand. */
+export const MAX_POLL_RECORDS = 50
 const RECORDS_PER_SEND = 3
 const RUN_MS = 3_000
 const POLL_WAIT_MS = 1_000
@@ -210,7 +212,7 @@ export class Load {
         broker,
         deadLetters: memoryDeadLetters(),
         groupInstanceId: instance,
-        maxPollRecords: 50,
+        maxPollRecords: MAX_POLL_RECORDS,
         maxPollWaitMs: POLL_WAIT_MS,
         claimTtlMs: CLAIM_TTL_MS,
         commitIntervalMs: 500,
