@@ -111,6 +111,18 @@ export function claims(add: AddCase): void {
     expect(valuesOf((await waiting).records)).toEqual(['late'])
   })
 
+  it('outlives the session of its instance', async (t) => {
+    const topic = await t.topic()
+    const group = newGroup()
+    const run = { runId: 'first', claimTtlMs: 30_000 }
+    await t.pollNow({ group, topics: [topic], run, sessionTimeoutMs: 1_000 })
+
+    await t.pass(2_500)
+
+    await refusal(t.pollNow({ group, topics: [topic], run: { runId: 'second' } }), 'CLAIM_HELD')
+    await t.pollNow({ group, topics: [topic], run })
+  })
+
   it('starts a run that takes the claim from the committed offsets', async (t) => {
     const topic = await t.topic()
     const group = newGroup()

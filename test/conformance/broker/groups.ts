@@ -329,6 +329,29 @@ export function groups(it: AddCase): void {
     expect(valuesOf((await t.broker.poll(request)).records)).toEqual(['v3', 'v4'])
   })
 
+  it('commits by itself nothing of a partition that another member had since', async (t) => {
+    const topic = await t.topic(2)
+    const group = newGroup()
+    const other = instanceOf(group.groupId, 'other')
+    const request = { group, topics: [topic], enableAutoCommit: true, autoCommitIntervalMs: 1_000 }
+    await t.produce(...[0, 1].flatMap((partition) => series(topic, partition, 5)))
+    if (!t.features.autoCommit) {
+      await refusal(t.poll(request), 'UNSUPPORTED')
+      return
+    }
+
+    let read = 0
+    while (read < 10) read += (await t.poll(request)).records.length
+    const { assignment } = await t.pollNow({ group: other, topics: [topic] })
+    const moved = assignment[0]?.partition ?? -1
+    await t.broker.commit(other, [{ topic, partition: moved, offset: 9 }])
+    await t.broker.leave(other)
+    await t.pass(1_001)
+    await t.pollNow(request)
+
+    expect(await t.committed(group.groupId, topic, moved)).toBe(9)
+  })
+
   it('reads settings when the member joins, and not later', async (t) => {
     const topic = await t.topic()
     const group = newGroup()
