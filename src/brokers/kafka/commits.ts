@@ -105,7 +105,7 @@ export class Commits {
     const view = await this.#parts.memberships.look(group.groupId, deadline)
     const member = view.members.get(group.groupInstanceId)
     // Who holds the claim, and what an instance was given, is not shown while its group rebalances.
-    if (member !== undefined && member.subscription === undefined) throw new MovedOnError('The group rebalances.')
+    if (member?.isCertain === false) throw new MovedOnError('The group rebalances.')
     const state = stateOf(member, now)
     requireClaim(group, state?.claim ?? null, options, now)
     const isMember = member !== undefined && member.subscription?.topics.length !== 0

@@ -85,7 +85,7 @@ export class Instances {
         deadline.signal.throwIfAborted()
         const view = await memberships.look(group.groupId, deadline)
         const member = view.members.get(group.groupInstanceId)
-        if (member !== undefined && member.subscription === undefined) {
+        if (member?.isCertain === false) {
           onHidden()
           void memberships.tend(group.groupId)
           await deadline.pause(RACE_PAUSE_MS)

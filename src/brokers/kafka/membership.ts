@@ -53,6 +53,8 @@ export interface MemberView {
   readonly groupInstanceId: string
   /** What it told the group; undefined where the group shows nothing and this process has not seen it before. */
   readonly subscription: Subscription | undefined
+  /** Whether that is still so: a claim that lapsed may have been renewed while the group hides it. */
+  readonly isCertain: boolean
   /** Undefined while the group rebalances. */
   readonly assignment: Assignment | undefined
 }
@@ -218,15 +220,9 @@ export class Memberships {
         continue
       }
       if (isShown) this.#remember(memberId, decodeSubscription(memberMetadata), assignment)
-      const seen = this.#seen.get(memberId)
-      // A claim that lapsed as far as this process knows may have been renewed where it is hidden.
-      const isStale = !isShown && isLapsed(seen, this.#settings.clock.now())
-      members.set(groupInstanceId, {
-        memberId,
-        groupInstanceId,
-        subscription: isStale ? undefined : seen,
-        assignment,
-      })
+      const subscription = this.#seen.get(memberId)
+      const isCertain = isShown || (subscription !== undefined && !isLapsed(subscription, this.#settings.clock.now()))
+      members.set(groupInstanceId, { memberId, groupInstanceId, subscription, isCertain, assignment })
     }
     return { state: group?.groupState ?? 'Dead', members, foreign, foreignMembers }
   }
@@ -440,7 +436,7 @@ export class Memberships {
   /** Whether the group hides what its members are, so that whoever joins as one that is not its own cannot know it. */
   async #isHidden({ groupId, groupInstanceId }: GroupInstance, deadline: Deadline): Promise<boolean> {
     const { state, members } = await this.look(groupId, deadline)
-    return state === 'PreparingRebalance' && members.get(groupInstanceId)?.subscription === undefined
+    return state === 'PreparingRebalance' && members.get(groupInstanceId)?.isCertain !== true
   }
 
   async #joinAndSync(
@@ -659,8 +655,8 @@ function forgetOldest(map: Map<string, unknown>): string | undefined {
   return oldest
 }
 
-function isLapsed(subscription: Subscription | undefined, nowMs: number): boolean {
-  const claim = subscription?.state?.claim ?? null
+function isLapsed({ state }: Subscription, nowMs: number): boolean {
+  const claim = state?.claim ?? null
   return claim !== null && claim.until <= nowMs
 }
 

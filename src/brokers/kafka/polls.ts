@@ -334,7 +334,7 @@ export class Polls {
       await deadline.race(joining.catch(() => undefined))
       const view = await memberships.look(groupId, deadline)
       const member = view.members.get(groupInstanceId)
-      if (member?.memberId === memberId || member?.subscription !== undefined || member === undefined) return view
+      if (member?.memberId === memberId || member?.isCertain !== false) return view
       void memberships.tend(groupId)
       await deadline.pause(RACE_PAUSE_MS)
     }
@@ -389,7 +389,7 @@ export class Polls {
   #refuseShown({ group, run }: PollRequest, view: GroupView): void {
     const member = view.members.get(group.groupInstanceId)
     const now = this.#parts.clock.now()
-    if (member?.subscription !== undefined) refuseHeld(group, stateOf(member, now)?.claim ?? null, run, now)
+    if (member?.isCertain === true) refuseHeld(group, stateOf(member, now)?.claim ?? null, run, now)
   }
 
   #now(): number {
@@ -410,7 +410,7 @@ function isOldGeneration(error: unknown): boolean {
 
 /** The group as a poll knows it that has joined: enough for a join as the same instance. */
 function viewOf({ groupInstanceId }: GroupInstance, { memberId, subscription, assignment }: Joined): GroupView {
-  const member: MemberView = { memberId, groupInstanceId, subscription, assignment }
+  const member: MemberView = { memberId, groupInstanceId, subscription, isCertain: true, assignment }
   return { state: 'Stable', members: new Map([[groupInstanceId, member]]), foreign: [], foreignMembers: 0 }
 }
 
