@@ -2,9 +2,11 @@
  * `npm run prove -- kafka-faults` (PROVE_SCENARIOS names some of them, to look at): producers and a group of four instances work through two gateways over a real Kafka, while
  * gateways, connections and brokers are killed, frozen, cut and slowed. Then every record and every offset is accounted for.
  */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { seeded } from '../test/support/chaos.ts'
-import { check, type Violation } from './kafka-faults/history.ts'
+import { check, type HistoryEvent, type Violation } from './kafka-faults/history.ts'
 import { Load, MAX_POLL_RECORDS } from './kafka-faults/load.ts'
 import { Pace } from './kafka-faults/pace.ts'
 import { type Scenario, scenarios } from './kafka-faults/scenarios.ts'
@@ -23,7 +25,7 @@ export const kafkaFaults: Proof = {
       await using world = await openWorld({ brokers, gateways: 2 })
       for (const scenario of mine) {
         if (options.stop.aborted) break
-        const outcome = await play(world, scenario, options)
+        const outcome = await orStopped(play(world, scenario, options), options.stop)
         violations += outcome.violations
         found[scenario.name] = outcome.figures
       }
@@ -110,11 +112,29 @@ async function play(world: World, { name, strike }: Scenario, { seed, quick, say
   const count = violations.length + more.length
   say(`  ${name}: ${count} violations in ${seconds} s; ${JSON.stringify({ strikes, ...notes, ...figures })}`)
   for (const line of [...more, ...violations.slice(0, SHOWN).map(textOf)]) say(`    ${line}`)
+  if (count > 0) say(`    the history is in ${await keep(name, load.history)}`)
   if (violations.length > SHOWN) say(`    and ${violations.length - SHOWN} more: ${countsOf(violations)}`)
   return {
     violations: count,
     figures: { strikes, ...notes, ...figures, runs: load.ends, machineLateMs: Math.round(pace.longestMs), seconds },
   }
+}
+
+/** What it gives, unless Ctrl-C comes before: then the world ends under it. */
+async function orStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T> {
+  work.catch(() => {})
+  const { promise, reject } = Promise.withResolvers<never>()
+  stop.addEventListener('abort', () => reject(new Error('Stopped.')), { once: true })
+  return await Promise.race([work, promise])
+}
+
+/** Keeps what happened, an event a line, for whoever looks for the reason. */
+async function keep(name: string, history: readonly HistoryEvent[]): Promise<string> {
+  const folder = join(import.meta.dirname, '..', '.cache', 'prove')
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, `${name}.jsonl`)
+  await writeFile(file, history.map((event) => `${JSON.stringify(event)}\n`).join(''))
+  return file
 }
 
 function textOf({ kind, detail }: Violation): string {

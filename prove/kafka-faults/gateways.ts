@@ -43,6 +43,9 @@ export async function gatewayProcess(bootstrapServers: string): Promise<GatewayP
         env: { ...process.env, KEDGE_BROKER: `kafka://${bootstrapServers}`, KEDGE_GATEWAY_PORT: String(port) },
       })
       child = started
+      const end = (): void => void started.kill('SIGKILL')
+      process.once('exit', end)
+      started.once('exit', () => process.off('exit', end))
       started.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-4_000)))
       started.once('exit', (status, signal) => {
         if (signal === null) ended = `status ${status}: ${errors}`
