@@ -139,6 +139,7 @@ export class Load {
     while (performance.now() < deadline && !this.#acknowledged.isSubsetOf(this.#handled)) await sleep(50)
     this.#consuming.abort()
     await Promise.all(this.#consumers)
+    await this.#look(true)
   }
 
   /** What the partitions hold. */
@@ -296,18 +297,19 @@ export class Load {
 
   /** Somebody else reads the committed offsets now and then. */
   async #observe(): Promise<void> {
-    const { world, groupId } = this.#options
     while (!this.#consuming.signal.aborted) {
-      const call = this.#ask()
-      try {
-        const committed = await world.direct.committed(groupId, undefined, { timeoutMs: 5_000 })
-        const offsets = committed.map((entry): At => ({ place: placeOf(entry), offset: entry.offset }))
-        this.#note({ type: 'observed', call, offsets })
-      } catch {
-        // Nothing was seen.
-      }
+      // Nothing is seen where it fails.
+      await this.#look(false).catch(() => undefined)
       await sleep(OBSERVE_MS)
     }
+  }
+
+  async #look(isLast: boolean): Promise<void> {
+    const { world, groupId } = this.#options
+    const call = this.#ask()
+    const committed = await world.direct.committed(groupId, undefined, { timeoutMs: 5_000 })
+    const offsets = committed.map((entry): At => ({ place: placeOf(entry), offset: entry.offset }))
+    this.#note({ type: 'observed', call, offsets, isLast })
   }
 
   // --- the rest -------------------------------------------------------------------------------------------------------------

@@ -110,6 +110,32 @@ describe('a history that may be', () => {
   })
 })
 
+describe('where a coordinator may look back', () => {
+  const expectations = { mostOverMs: 500, mayLookBack: true }
+  const log = new Map([[PLACE, [0, 1, 2].map((seq) => item(seq))]])
+  const look = (isLast: boolean): HistoryEvent => ({
+    type: 'observed',
+    call: 8,
+    offsets: [{ place: PLACE, offset: 2 }],
+    isLast,
+  })
+
+  it('committed offsets may be seen as they were, and are counted', () => {
+    const events = [...good, asked(7), polled(7, [2]), asked(8), look(false)]
+
+    const { violations, figures } = check(events, log, expectations)
+
+    expect(violations).toEqual([])
+    expect(figures.lookedBack).toBe(2)
+  })
+
+  it('they are all there in the end', () => {
+    const { violations } = check([...good, asked(8), look(true)], log, expectations)
+
+    expect(violations.map(({ kind }) => kind)).toEqual(['commit lost'])
+  })
+})
+
 describe('a violation is caught:', () => {
   it.each<[string, ViolationKind, readonly HistoryEvent[], readonly number[]]>([
     ['an acknowledged record that is not in the log', 'lost', good, [0, 1]],
