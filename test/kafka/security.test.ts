@@ -13,6 +13,7 @@ import { openGateway } from '../../src/runtimes/gateway-process.ts'
 import { instanceOf, refusal, stored, unusedName } from '../conformance/broker/harness.ts'
 import { failOnLeaks } from '../support/leaks.ts'
 import { record, valuesOf } from '../support/records.ts'
+import { until } from '../support/until.ts'
 import { ALICE, type GuardedCluster, MALLORY, MAX_REQUEST_BYTES, startGuardedCluster } from './guarded-cluster.ts'
 
 const mechanisms = ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'] as const
@@ -24,6 +25,13 @@ let cluster: GuardedCluster
 
 beforeAll(async () => {
   cluster = await startGuardedCluster()
+  // Rights reach a broker a moment after they were given.
+  await using broker = open('SASL', { sasl: { mechanism: 'PLAIN', ...ALICE } })
+  const mayProduce = async (): Promise<boolean> => {
+    await broker.produce([record('open', 'first')])
+    return true
+  }
+  await until(() => mayProduce().catch(() => false), { what: "Alice's rights", timeoutMs: 20_000 })
 })
 
 afterAll(async () => {

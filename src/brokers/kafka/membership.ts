@@ -111,7 +111,7 @@ const ADOPT_AFTER_MS = 15
 /** Members that joined since this process looked may be waiting themselves; they are adopted when they are not. */
 const ADOPT_OTHERS_AFTER_MS = 400
 /** What is not known of a member may be known to another process, which then adopts it first. */
-const ADOPT_UNKNOWN_AFTER_MS = 600
+const ADOPT_UNKNOWN_AFTER_MS = 2_500
 /** To a process that watches the group, only what happened in the last second is unknown: somebody else is there. */
 const ADOPT_UNKNOWN_WATCHED_AFTER_MS = 5_000
 /** A join is begun again so often where it was replaced while the group hid what it was. */
@@ -176,7 +176,7 @@ export class Memberships {
   /** What members were given when that was last shown, by member id. */
   readonly #given = new Map<string, Assignment>()
   /** Groups that are watched, and until when (monotonic). */
-  readonly #watched = new Map<string, { readonly since: number; readonly until: number }>()
+  readonly #watched = new Map<string, number>()
   /** Groups in whose rebalance this process takes part for others. */
   readonly #tended = new Set<string>()
   #cancelWatch: (() => void) | undefined
@@ -192,10 +192,8 @@ export class Memberships {
    */
   watch(groupId: string): void {
     if (!this.#settings.isWatching) return
-    const now = this.#settings.clock.monotonic()
-    const since = this.#watched.get(groupId)?.since ?? now
     this.#watched.delete(groupId)
-    this.#watched.set(groupId, { since, until: now + WATCH_FOR_MS })
+    this.#watched.set(groupId, this.#settings.clock.monotonic() + WATCH_FOR_MS)
     if (this.#watched.size > MAX_WATCHED) forgetOldest(this.#watched)
     this.#scheduleWatch()
   }
@@ -570,9 +568,7 @@ export class Memberships {
   }
 
   #adoptUnknownAfterMs(groupId: string): number {
-    const { since = Number.POSITIVE_INFINITY } = this.#watched.get(groupId) ?? {}
-    const isFamiliar = this.#settings.clock.monotonic() - since > 2 * WATCH_MS
-    return isFamiliar ? ADOPT_UNKNOWN_WATCHED_AFTER_MS : ADOPT_UNKNOWN_AFTER_MS
+    return this.#watched.has(groupId) ? ADOPT_UNKNOWN_WATCHED_AFTER_MS : ADOPT_UNKNOWN_AFTER_MS
   }
 
   /** Joins in the name of an absent member, with what it told the group, its claim above all. */
@@ -613,7 +609,7 @@ export class Memberships {
   async #lookAtWatched(): Promise<void> {
     const { clock, closing } = this.#settings
     const now = clock.monotonic()
-    for (const [groupId, { until }] of this.#watched) {
+    for (const [groupId, until] of this.#watched) {
       if (until < now) {
         this.#watched.delete(groupId)
         continue
