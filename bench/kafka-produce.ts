@@ -171,7 +171,8 @@ async function gatewayRun(
 
 async function requireStored(gateway: BenchGateway, topic: string, acknowledged: number): Promise<void> {
   const stored = await gateway.count(topic)
-  if (stored !== acknowledged) {
+  // What was on its way when the time was over may be stored without anybody having been told.
+  if (stored < acknowledged) {
     throw new Error(`${topic}: ${acknowledged} records were acknowledged and ${stored} are stored`)
   }
 }
