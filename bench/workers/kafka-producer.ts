@@ -12,6 +12,7 @@ import { serve } from './serve.ts'
 export interface ProducerRun {
   readonly bootstrapServers: string
   readonly topic: string
+  readonly partitions: number
   readonly runMs: number
   /** Bytes of each value. */
   readonly bytes: number
@@ -29,8 +30,7 @@ let opened: Producer | undefined
 
 serve(
   {
-    /** One record, so that the client knows the topic when its time begins. */
-    prime: (run: ProducerRun) => sender(run)(1),
+    prime,
     naive: (run: ProducerRun) => {
       const send = sender(run)
       return closedLoop(run, () => send(1))
@@ -51,20 +51,38 @@ serve(
   () => opened?.close(),
 )
 
-/** Sends so many records at once and gives their number. */
-function sender({ bootstrapServers, topic, bytes }: ProducerRun): (count: number) => Promise<number> {
-  const producer = (opened ??= new Producer({
+function open({ bootstrapServers }: ProducerRun): Producer {
+  opened = new Producer({
     clientId: 'bench',
     bootstrapBrokers: bootstrapServers.split(','),
     idempotent: true,
     retries: 10,
     retryDelay: 100,
-  }))
+  })
+  return opened
+}
+
+/** Sends so many records at once and gives their number. */
+function sender(run: ProducerRun): (count: number) => Promise<number> {
+  const { topic, bytes } = run
+  const producer = opened ?? open(run)
   const value = Buffer.from(jsonValue(bytes))
   return async (count) => {
     await producer.send({ messages: Array.from({ length: count }, () => ({ topic, value })) })
     return count
   }
+}
+
+/**
+ * Sends one record to each partition, by itself: then the client knows the topic, and no partition is too new to be written to.
+ * Where one is, the client sends all of a send again, and those for other partitions are stored twice.
+ */
+async function prime(run: ProducerRun): Promise<number> {
+  const producer = opened ?? open(run)
+  for (let partition = 0; partition < run.partitions; partition++) {
+    await producer.send({ messages: [{ topic: run.topic, partition, value: Buffer.from('primed') }] })
+  }
+  return run.partitions
 }
 
 /** Sends one record; those that wait for the send before share the next one. */
