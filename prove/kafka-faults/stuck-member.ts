@@ -10,9 +10,11 @@ import {
   leaveGroupV5,
   syncGroupV5,
 } from '@platformatic/kafka'
+import { kafkaNameOf } from '../../src/brokers/kafka/failures.ts'
 
 const MAX_POLL_INTERVAL_MS = 300_000
 const SESSION_MS = 300_000
+const SETTLED_WITHIN_MS = 30_000
 const GROUP = 0
 
 /** Lets one join a group, and gives what lets it leave again. */
@@ -45,8 +47,21 @@ export async function joinStuckMember(
     (joined) => joined.memberId,
     (error: unknown) => memberIdOf(error) ?? Promise.reject(error as Error),
   )
-  const { generationId, protocolName } = await join(memberId)
-  await syncGroupV5.api.async(connection, groupId, generationId, memberId, null, 'consumer', protocolName ?? null, [])
+  const takePart = async (): Promise<void> => {
+    const { generationId, protocolName } = await join(memberId)
+    await syncGroupV5.api.async(connection, groupId, generationId, memberId, null, 'consumer', protocolName ?? null, [])
+  }
+  const deadline = performance.now() + SETTLED_WITHIN_MS
+  for (;;) {
+    try {
+      await takePart()
+      break
+    } catch (error) {
+      // Somebody else joined before the leader had decided: all begin anew.
+      const isAnew = kafkaNameOf(error) === 'REBALANCE_IN_PROGRESS'
+      if (!isAnew || performance.now() > deadline) throw error
+    }
+  }
   return {
     async [Symbol.asyncDispose]() {
       using leaving = await connected(coordinator)
