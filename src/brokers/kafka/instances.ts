@@ -6,6 +6,7 @@ import type { GroupInstance } from '../../broker.ts'
 import type { Clock } from '../../clock.ts'
 import type { Random } from '../../random.ts'
 import { partitionKey } from '../../record.ts'
+import type { TopicPartition } from '../../record.ts'
 import type { Cluster } from './cluster.ts'
 import { Deadline } from './deadline.ts'
 import { contested, newerProtocol } from './group-errors.ts'
@@ -120,8 +121,10 @@ export class Instances {
     if (!this.#parts.isKeeping) return
     const key = keyOf(group)
     const before = this.#kept.get(key)?.lookedAt ?? Number.NEGATIVE_INFINITY
+    // What was committed then is not what is committed when it is used.
+    const { committed: _, ...lasting } = joined
     this.#kept.delete(key)
-    this.#kept.set(key, { joined, state, lookedAt: lookedAt ?? before })
+    this.#kept.set(key, { joined: lasting, state, lookedAt: lookedAt ?? before })
     const oldest = this.#kept.size > MAX_KEPT ? this.#kept.keys().next().value : undefined
     if (oldest !== undefined) this.#kept.delete(oldest)
   }
@@ -133,13 +136,20 @@ export class Instances {
 
   /**
    * Joins as the instance with what it is to be from now on, and sees that its topics are shared as they are now. Within a step.
+   * `reading` as in `Application`.
    * @throws {FencedError}
    */
-  async join(group: GroupInstance, view: GroupView, topics: readonly string[], state: MemberState): Promise<Joined> {
+  async join(
+    group: GroupInstance,
+    view: GroupView,
+    topics: readonly string[],
+    state: MemberState,
+    reading: readonly TopicPartition[] = [],
+  ): Promise<Joined> {
     const { memberships, clock, random } = this.#parts
     const member = view.members.get(group.groupInstanceId)
     const subscription = { topics: topicsOf(topics), state, ...ownedBy(member) }
-    let joined = await memberships.join({ group, memberId: '', subscription }, view)
+    let joined = await memberships.join({ group, memberId: '', subscription, reading }, view)
     if (view.state === 'Dead') await this.#requireClassic(group)
     if (topics.length > 0 && this.#mustForce(group, view, member, subscription, joined)) {
       this.#forcedAt.set(group.groupId, clock.monotonic())

@@ -77,6 +77,8 @@ export interface Application {
   readonly subscription: Subscription
   /** Makes the broker rebalance though nothing changed. */
   readonly nonce?: string
+  /** Partitions whose committed offsets are read right behind the join: by then nobody else can commit as the instance. */
+  readonly reading?: readonly TopicPartition[]
 }
 
 /** A member that has joined and was given its partitions. */
@@ -85,6 +87,8 @@ export interface Joined {
   readonly generationId: number
   readonly assignment: Assignment
   readonly subscription: Subscription
+  /** What was read with the join, as it was then. */
+  readonly committed?: readonly CommittedOffset[]
 }
 
 /** On whose behalf something is committed. */
@@ -338,22 +342,9 @@ export class Memberships {
     partitions: readonly TopicPartition[] | undefined,
     deadline: Deadline,
   ): Promise<CommittedOffset[]> {
-    const topics =
-      partitions === undefined
-        ? null
-        : byTopic(partitions).map(({ topic, partitions }) => ({ name: topic, partitionIndexes: partitions }))
     const what = `read offsets of group ${JSON.stringify(groupId)}`
-    const { groups } = await this.#settings.cluster.onCoordinator(groupId, what, deadline, (connection) =>
-      offsetFetchV8.api.async(connection, [{ groupId, memberId: null, memberEpoch: -1, topics }], false),
-    )
-    return (groups[0]?.topics ?? []).flatMap(({ name, partitions }) =>
-      partitions.map(({ partitionIndex, committedOffset, metadata }) => ({
-        topic: name,
-        partition: partitionIndex,
-        offset: Number(committedOffset),
-        // Kafka stores no metadata as an empty text.
-        metadata: metadata === '' ? null : (metadata ?? null),
-      })),
+    return await this.#settings.cluster.onCoordinator(groupId, what, deadline, (connection) =>
+      committedOver(connection, groupId, partitions),
     )
   }
 
@@ -364,7 +355,7 @@ export class Memberships {
     const isNew = !view.members.has(application.group.groupInstanceId) || application.memberId !== ''
     void this.#help(application.group, view, isNew, isOver.signal).catch(() => {})
     try {
-      const expected = view.members.get(application.group.groupInstanceId)?.memberId
+      const expected = view.members.get(application.group.groupInstanceId)
       return await this.#tryToJoin(application, deadline, MAX_REPLACED, expected)
     } finally {
       isOver.abort()
@@ -377,7 +368,7 @@ export class Memberships {
     application: Application,
     deadline: Deadline,
     mostReplaced: number,
-    expected: string | undefined,
+    expected: MemberView | undefined,
   ): Promise<Joined> {
     const { cluster } = this.#settings
     const { groupId } = application.group
@@ -392,7 +383,13 @@ export class Memberships {
           'joining',
           JOIN_ATTEMPT_MS,
           (connection) =>
-            this.#joinAndSync(connection, { ...application, memberId }, (id) => (memberId = id), deadline),
+            this.#joinAndSync(
+              connection,
+              { ...application, memberId },
+              expected?.assignment,
+              (id) => (memberId = id),
+              deadline,
+            ),
           deadline.signal,
         )
       } catch (error) {
@@ -410,7 +407,7 @@ export class Memberships {
         if (isMoved || isLost) {
           if (mostReplaced === 0) throw failure
           cluster.forgetCoordinator(groupId)
-          await this.#requireUnchanged(application.group, [expected, memberId], deadline)
+          await this.#requireUnchanged(application.group, [expected?.memberId, memberId], deadline)
         }
         if (name === 'UNKNOWN_MEMBER_ID' || isReplaced) memberId = ''
         await deadline.pause(RETRY_MS * (1 + 2 * this.#settings.random()))
@@ -439,13 +436,14 @@ export class Memberships {
 
   async #joinAndSync(
     connection: Connection,
-    { group, memberId, subscription, nonce }: Application,
+    { group, memberId, subscription, nonce, reading = [] }: Application,
+    shown: Assignment | undefined,
     onMemberId: (memberId: string) => void,
     deadline: Deadline,
   ): Promise<Joined> {
     const { groupId, groupInstanceId } = group
     const metadata = encodeSubscription(subscription, nonce)
-    const joined = await joinGroupV9.api.async(
+    const joining = joinGroupV9.api.async(
       connection,
       groupId,
       sessionOf(subscription.state),
@@ -456,9 +454,21 @@ export class Memberships {
       assignors.map((name) => ({ name, metadata })),
       null,
     )
+    // A broker answers the requests of one connection one after the other: this one when the instance before is fenced.
+    const asking = reading.length === 0 ? undefined : committedOver(connection, groupId, reading)
+    asking?.catch(() => {})
+    const joined = await joining
     onMemberId(joined.memberId)
+    // Whoever asks for it has it, or asks again.
+    const committed = await asking?.catch(() => undefined)
+    const known = { memberId: joined.memberId, generationId: joined.generationId, subscription }
     const { generationId } = joined
     const mustAssign = joined.leader === joined.memberId && !joined.skipAssignment
+    if (!mustAssign && shown?.generationId === generationId) {
+      // The generation in which it was assigned goes on.
+      this.#remember(joined.memberId, subscription, shown)
+      return { ...known, assignment: shown, ...(committed === undefined ? {} : { committed }) }
+    }
     const assignments = mustAssign ? await this.#assignments(joined, deadline) : []
     const { assignment } = await syncGroupV5.api.async(
       connection,
@@ -472,7 +482,7 @@ export class Memberships {
     )
     const decoded = decodeAssignment(assignment, generationId)
     this.#remember(joined.memberId, subscription, decoded)
-    return { memberId: joined.memberId, generationId, assignment: decoded, subscription }
+    return { ...known, assignment: decoded, ...(committed === undefined ? {} : { committed }) }
   }
 
   /** The leader decides for all members, those of other clients too. */
@@ -587,7 +597,7 @@ export class Memberships {
     const application = { group, memberId: '', subscription }
     const deadline = new Deadline(clock, JOIN_LIMIT_MS, {}, closing)
     try {
-      await this.#noted(application, this.#tryToJoin(application, deadline, 0, member.memberId))
+      await this.#noted(application, this.#tryToJoin(application, deadline, 0, member))
     } catch {
       // Whoever fenced it, or cannot reach the cluster either, is on it.
     } finally {
@@ -643,6 +653,28 @@ export class Memberships {
     const oldest = forgetOldest(this.#seen)
     if (oldest !== undefined) this.#given.delete(oldest)
   }
+}
+
+async function committedOver(
+  connection: Connection,
+  groupId: string,
+  partitions: readonly TopicPartition[] | undefined,
+): Promise<CommittedOffset[]> {
+  const topics =
+    partitions === undefined
+      ? null
+      : byTopic(partitions).map(({ topic, partitions }) => ({ name: topic, partitionIndexes: partitions }))
+  const request = { groupId, memberId: null, memberEpoch: -1, topics }
+  const { groups } = await offsetFetchV8.api.async(connection, [request], false)
+  return (groups[0]?.topics ?? []).flatMap(({ name, partitions }) =>
+    partitions.map(({ partitionIndex, committedOffset, metadata }) => ({
+      topic: name,
+      partition: partitionIndex,
+      offset: Number(committedOffset),
+      // Kafka stores no metadata as an empty text.
+      metadata: metadata === '' ? null : (metadata ?? null),
+    })),
+  )
 }
 
 function forgetOldest(map: Map<string, unknown>): string | undefined {

@@ -228,8 +228,10 @@ export class Polls {
       this.#refuseShown(request, view)
       const state = this.#stateFor(request, member, poll)
       see()
-      const joined = await instances.join(group, view, request.topics, state)
       const isTaken = run !== undefined && isTaking(stateOf(member, clock.now())?.claim ?? null, run)
+      // A run that begins reads from committed offsets.
+      const reading = isTaken ? partitionsOf(member?.assignment) : []
+      const joined = await instances.join(group, view, request.topics, state, reading)
       const checking = isTaken ? this.#requireStillHeld(group, joined, run, deadline) : Promise.resolve()
       return { joined, state, goodAt: this.#now(), isUnnoted: false, checked: unheard(checking) }
     }

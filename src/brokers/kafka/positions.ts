@@ -2,7 +2,7 @@
 import type { GroupInstance, PollRequest } from '../../broker.ts'
 import type { Log } from '../../logger.ts'
 import { partitionKey } from '../../record.ts'
-import type { TopicPartition, TopicPartitionOffset } from '../../record.ts'
+import type { CommittedOffset, TopicPartition, TopicPartitionOffset } from '../../record.ts'
 import type { Deadline } from './deadline.ts'
 import type { Fetcher } from './fetch.ts'
 import { noCommittedOffset, pastTheEnd } from './group-errors.ts'
@@ -49,7 +49,8 @@ export class Positions {
     const open = [...held.values()].filter((one) => !positions.has(partitionKey(one))).map(bare)
     if (open.length === 0) return positions
     const fresh: TopicPartition[] = []
-    const committed = await this.#parts.memberships.committed(request.group.groupId, open, deadline)
+    const committed =
+      readWith(joined, open) ?? (await this.#parts.memberships.committed(request.group.groupId, open, deadline))
     for (const { topic, partition, offset } of committed) {
       if (offset >= 0) positions.set(partitionKey({ topic, partition }), { topic, partition, offset })
       else fresh.push({ topic, partition })
@@ -112,6 +113,13 @@ export class Positions {
     }
     return starts
   }
+}
+
+/** Committed offsets as they were read with the join, where that was all that is needed. */
+function readWith({ committed = [] }: Joined, open: readonly TopicPartition[]): CommittedOffset[] | undefined {
+  const wanted = new Set(open.map(partitionKey))
+  const found = committed.filter((entry) => wanted.has(partitionKey(entry)))
+  return found.length === wanted.size ? found : undefined
 }
 
 /** Positions with the generation since which the member must have held their partitions. */
