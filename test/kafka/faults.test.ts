@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Broker, PollRequest, PollResult } from '../../src/broker.ts'
 import { type KafkaBrokerOptions, kafkaBroker } from '../../src/brokers/kafka.ts'
+import { BrokerError } from '../../src/errors.ts'
 import type { KafkaNode } from '../../scripts/kafka/cluster.ts'
 import { coordinatorOf, untilInSync } from '../../prove/kafka-faults/brokers.ts'
 import { joinStuckMember } from '../../prove/kafka-faults/stuck-member.ts'
@@ -114,6 +115,33 @@ describe('a network before one broker', () => {
     } finally {
       proxy.delay(0)
     }
+  })
+
+  it('stands still under more than a process keeps: what is too much is refused at once, everything else is stored', async () => {
+    const { proxy } = first()
+    await using broker = open()
+    const topic = await newTopic()
+    await broker.produce([record(topic, 'first')])
+    const value = 'x'.repeat(1_000_000)
+
+    proxy.stall()
+    const refused: unknown[] = []
+    const sends = Array.from({ length: 80 }, async () => {
+      await broker.produce([record(topic, value)]).catch((error: unknown) => {
+        refused.push(error)
+      })
+    })
+    await until(() => refused.length > 0)
+    const atOnce = refused.length
+    proxy.flow()
+    await Promise.all(sends)
+
+    const [end] = await world.direct.offsets([{ topic, partition: 0 }], 'latest')
+    expect(refused.map((error) => (error instanceof BrokerError ? error.code : error))).toEqual(
+      Array.from({ length: atOnce }, () => 'OVERLOADED'),
+    )
+    expect(atOnce).toBeLessThan(20)
+    expect(end?.offset).toBe(1 + 80 - atOnce)
   })
 
   it('refuses connections for a while: what is sent meanwhile is stored when they are taken again', async () => {

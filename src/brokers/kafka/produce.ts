@@ -21,6 +21,9 @@ import { batchBytesFor } from './topic-configs.ts'
 const RECORD_OVERHEAD_BYTES = 32
 const HEADER_OVERHEAD_BYTES = 10
 const MAX_HEADERS_PER_RECORD = 10_000
+/** Records that nobody has answered for yet may take so much, those of one call in any case. Kafka's buffer.memory is half. */
+const MAX_UNANSWERED_BYTES = 64 * 1024 * 1024
+const OVERLOADED_RETRY_AFTER_MS = 1_000
 
 /** What producing needs. */
 export interface ProduceParts {
@@ -44,6 +47,8 @@ interface TopicPart {
 /** One call: its results, and when it has all of them. */
 class ProduceCall {
   readonly results: ProduceResult[] = []
+  /** Of its records as they are sent, about. */
+  bytes = 0
   readonly #settled = Promise.withResolvers<void>()
   #left: number
 
@@ -105,6 +110,8 @@ export class Produces {
   readonly #next = new Map<string, number>()
   /** Topics that may not be used, and why. */
   readonly #refused = new Map<string, BrokerError>()
+  /** Bytes of the records of calls that are not answered yet. */
+  #unansweredBytes = 0
   /** The newest call that had to ask about its topics: those after it wait, so that calls keep their order. */
   #asking: Promise<unknown> | undefined
 
@@ -189,6 +196,7 @@ export class Produces {
         if (part?.topic !== record.topic) part = this.#partOf(record.topic, index, parts)
         const partition = this.#partitionFor(record, index, part)
         const outgoing = new CallRecord(call, index, record, record.timestampMs ?? now, giveUpAt)
+        call.bytes += outgoing.bytes
         const lane = part.partitions.get(partition)
         if (lane === undefined) part.partitions.set(partition, [outgoing])
         else lane.push(outgoing)
@@ -198,22 +206,36 @@ export class Produces {
         call.settle(index, error)
       }
     }
+    this.#requireRoom(call.bytes)
     for (const { topic, maxRecordBytes, partitions } of parts.values()) {
       for (const [partition, outgoing] of partitions) {
         sender.add(topic, partition, batchBytesFor(maxRecordBytes), outgoing)
       }
     }
     if (!call.isSettled) {
+      this.#unansweredBytes += call.bytes
       try {
         await deadline.race(call.settled)
       } catch (error) {
         this.#abandon(parts.values())
         throw error
+      } finally {
+        this.#unansweredBytes -= call.bytes
       }
     }
     const { results } = call
     if (options.atomic !== false) for (const result of results) if (result instanceof BrokerError) throw result
     return results
+  }
+
+  #requireRoom(bytes: number): void {
+    const waiting = this.#unansweredBytes
+    if (waiting === 0 || waiting + bytes <= MAX_UNANSWERED_BYTES) return
+    throw new BrokerError(
+      'OVERLOADED',
+      `Cannot produce ${bytes} bytes: ${waiting} bytes wait for Kafka's answer already, and ${MAX_UNANSWERED_BYTES} may. Try again in a second.`,
+      { retriable: true, retryAfterMs: OVERLOADED_RETRY_AFTER_MS },
+    )
   }
 
   #abandon(parts: Iterable<TopicPart>): void {
