@@ -347,12 +347,16 @@ export class Fetcher {
     deadline: Deadline,
   ): Promise<Answer | 'moved'> {
     const { topics, entryOf } = await this.#topicsOf(entries, bytes, deadline)
+    const { clock } = this.#cluster
+    const until = clock.monotonic() + waitMs
+    // Waiting for a connection is waiting, too.
+    const leftMs = (): number => Math.max(0, Math.round(until - clock.monotonic()))
     try {
       const response = await this.#cluster.waitingOnNode(
         nodeId,
         waitMs > 0 ? 'waiting' : 'reading',
         waitMs,
-        (connection) => fetchApi.async(connection, Math.round(waitMs), 1, bytes, 0, 0, -1, topics, [], ''),
+        (connection) => fetchApi.async(connection, leftMs(), 1, bytes, 0, 0, -1, topics, [], ''),
         deadline.signal,
       )
       if (response.errorCode !== 0) throw numberedFailure(response.errorCode, 'read')
