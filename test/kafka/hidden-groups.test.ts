@@ -3,6 +3,7 @@
  * another client that hangs keeps a group so for minutes. Each broker object here stands for a process: none knows what another
  * has seen.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { joinStuckMember } from '../../prove/kafka-faults/stuck-member.ts'
 import type { Broker, CommitOptions, PollRequest, PollResult, RunPosition } from '../../src/broker.ts'
@@ -81,6 +82,32 @@ describe('while a group hides its members', () => {
 
     expect(inHand).toHaveLength(3)
     expect(got).toEqual([])
+  })
+
+  it('a process that dies when it has joined for an instance leaves it to nobody else', async () => {
+    await using group = new HeldUpGroup()
+    await group.begin(() => group.poll(group.holder, 'one'))
+    await group.hide()
+    // By now the other has joined as the instance, and waits with it for the member that hangs.
+    await sleep(1_000)
+
+    await group.other.close()
+    await group.endStuck()
+    // The run is at work and asks nobody; longer than Kafka lets a member take to fetch its assignment.
+    const codes: unknown[] = []
+    const end = performance.now() + 10_000
+    while (performance.now() < end) {
+      codes.push(
+        await group.poll(group.stranger, 'two', { maxWaitMs: 200 }).then(
+          ({ records }) => valuesOf(records),
+          (error: unknown) => (error instanceof BrokerError ? error.code : error),
+        ),
+      )
+      await sleep(200)
+    }
+
+    expect(codes.at(-1)).toBe('CLAIM_HELD')
+    expect(codes.filter((code) => code !== 'CLAIM_HELD' && JSON.stringify(code) !== '[]')).toEqual([])
   })
 
   it('polls answer in time, whoever is asked, by whom and for which instance', async () => {

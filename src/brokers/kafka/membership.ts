@@ -118,6 +118,11 @@ const ADOPT_OTHERS_AFTER_MS = 400
 const ADOPT_UNKNOWN_AFTER_MS = 2_500
 /** To a process that watches the group, only what happened in the last second is unknown: somebody else is there. */
 const ADOPT_UNKNOWN_WATCHED_AFTER_MS = 5_000
+/**
+ * A group that has all members and waits for some of them to take their assignments removes those that do not, within the
+ * rebalance timeout. Where it waits so long, whoever had joined for them is gone, and they are joined anew.
+ */
+const ADOPT_UNSYNCED_AFTER_MS = 1_500
 /** A join is begun again so often where it was replaced while the group hid what it was. */
 const MAX_REPLACED = 20
 const LOOK_MS = 20
@@ -546,15 +551,21 @@ export class Memberships {
     const { clock, random, closing } = this.#settings
     const startedAt = clock.monotonic()
     const adopted = new Set<string>()
+    let completingSince: number | undefined
     while (!isOver.aborted) {
       const deadline = new Deadline(clock, REBALANCE_TIMEOUT_MS, { signal: isOver }, closing)
       try {
         const view = await this.look(groupId, deadline)
-        if (view.state !== 'PreparingRebalance' && except === undefined) return
+        const isCompleting = view.state === 'CompletingRebalance'
+        if (view.state !== 'PreparingRebalance' && !isCompleting && except === undefined) return
+        const now = clock.monotonic()
+        completingSince = isCompleting ? (completingSince ?? now) : undefined
+        const isUnsynced = isCompleting && now - (completingSince ?? now) > ADOPT_UNSYNCED_AFTER_MS * (1 + random())
+        const isWaiting = view.state === 'PreparingRebalance' || isUnsynced
         // Whoever leads will need them, at once: who joins between its answer and its decision has it all done again.
-        if (view.state === 'PreparingRebalance') this.#refreshTopics(view)
-        const waitedMs = clock.monotonic() - startedAt
-        for (const member of view.state === 'PreparingRebalance' ? view.members.values() : []) {
+        if (isWaiting) this.#refreshTopics(view)
+        const waitedMs = now - startedAt
+        for (const member of isWaiting ? view.members.values() : []) {
           const { memberId, groupInstanceId } = member
           if (groupInstanceId === except) continue
           if (this.joining({ groupId, groupInstanceId }) !== undefined) continue
@@ -563,7 +574,13 @@ export class Memberships {
           // Whoever takes an instance back from one that did not know it, knew it.
           const name = isKnown ? memberId : groupInstanceId
           if (adopted.has(name)) continue
-          const afterMs = !isKnown ? this.#adoptUnknownAfterMs(groupId) : wasThere ? 0 : ADOPT_OTHERS_AFTER_MS
+          const afterMs = isUnsynced
+            ? 0
+            : !isKnown
+              ? this.#adoptUnknownAfterMs(groupId)
+              : wasThere
+                ? 0
+                : ADOPT_OTHERS_AFTER_MS
           if (waitedMs < afterMs + afterMs * random()) continue
           adopted.add(name)
           void this.#adopt(groupId, member, before)
@@ -628,7 +645,7 @@ export class Memberships {
       const deadline = new Deadline(clock, WATCH_MS, {}, closing)
       try {
         const { state, members } = await this.look(groupId, deadline)
-        if (state === 'PreparingRebalance') void this.tend(groupId)
+        if (state === 'PreparingRebalance' || state === 'CompletingRebalance') void this.tend(groupId)
         else if (members.size === 0) this.#watched.delete(groupId)
       } catch {
         // A cluster that cannot be reached is for those to report who need it.
