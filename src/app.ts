@@ -8,7 +8,8 @@ import { ConfigError } from './errors.ts'
 import { ambiguities, compileRoutes } from './route-table.ts'
 import type { RouteTable } from './route-table.ts'
 import { createRouter, matchTopicName } from './router.ts'
-import type { Otherwise, RetryOptions, Route, Router } from './router.ts'
+import { deliveries, orderings } from './router.ts'
+import type { Otherwise, RetryOptions, Route, RouteOptions, Router } from './router.ts'
 import { topicNameProblem } from './topic.ts'
 import type { Topic } from './topic.ts'
 
@@ -26,9 +27,27 @@ export interface AppOptions {
   readonly attemptTimeoutMs?: number
   /** Where a group without committed offsets starts (auto.offset.reset). @default 'earliest', so that nothing is passed over */
   readonly autoOffsetReset?: AutoOffsetReset
+  /** How much may be put off at a time on routes whose ordering is `key` or `none`. */
+  readonly parking?: ParkingOptions
   /** Names that topics may have, beside Kafka's own rule. @default /^[a-z0-9_.]+$/ */
   readonly topicNames?: RegExp
 }
+
+/** Bounds for records that wait for a retry, and those that wait behind them. */
+export interface ParkingOptions {
+  /** Most records. @default 1000, legal 1 to 100000 */
+  readonly maxRecords?: number
+  /** Most bytes of keys, values and headers. @default 8388608, legal 1 to 1073741824 */
+  readonly maxBytes?: number
+  /**
+   * What happens when a bound is reached: nothing more is read until some of it is settled (`wait`), or the record that has
+   * waited longest becomes a dead letter (`dead-letter`). @default 'wait'
+   */
+  readonly whenFull?: 'wait' | 'dead-letter'
+}
+
+/** Bounds with nothing left open. */
+export type Parking = Required<ParkingOptions>
 
 /** A checked application. Made by `defineApp`. */
 export interface App {
@@ -43,17 +62,26 @@ export interface App {
   readonly retry: RetryPolicy
   readonly attemptTimeoutMs: number
   readonly autoOffsetReset: AutoOffsetReset
+  readonly parking: Parking
 }
 
 /** A retry policy with nothing left open. */
 export type RetryPolicy = Required<RetryOptions>
 
 /** The retry policy of an app that names none: three attempts, 100 ms growing to 1 s between them. */
-export const retryDefaults: RetryPolicy = Object.freeze({ ...backoffDefaults, maxAttempts: 3, maxAgeMs: null })
+export const retryDefaults: RetryPolicy = Object.freeze({
+  ...backoffDefaults,
+  maxAttempts: 3,
+  maxAgeMs: null,
+  when: () => 'retry' as const,
+})
+
+const parkingDefaults: Parking = Object.freeze({ maxRecords: 1_000, maxBytes: 8_388_608, whenFull: 'wait' })
 
 const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
 const MAX_ATTEMPT_TIMEOUT_MS = 900_000
 const MAX_BACKOFF_MS = 86_400_000
+const MAX_CONCURRENCY = 1_000
 const DEFAULT_TOPIC_NAMES = /^[a-z0-9_.]+$/
 
 /**
@@ -73,6 +101,7 @@ export function defineApp(options: AppOptions): App {
     ...routeProblems(router.routes),
     ...retryProblems('retry', options.retry ?? {}),
     ...timeoutProblems('attemptTimeoutMs', options.attemptTimeoutMs),
+    ...parkingProblems(options.parking ?? {}),
   ]
   if (subscription.length === 0) problems.push('There is no topic: list one in topics or add a route.')
   if (problems.length > 0) {
@@ -89,6 +118,11 @@ export function defineApp(options: AppOptions): App {
     retry: retryPolicy(retryDefaults, options.retry),
     attemptTimeoutMs: options.attemptTimeoutMs ?? DEFAULT_ATTEMPT_TIMEOUT_MS,
     autoOffsetReset: options.autoOffsetReset ?? 'earliest',
+    parking: {
+      maxRecords: options.parking?.maxRecords ?? parkingDefaults.maxRecords,
+      maxBytes: options.parking?.maxBytes ?? parkingDefaults.maxBytes,
+      whenFull: options.parking?.whenFull ?? parkingDefaults.whenFull,
+    },
   }
 }
 
@@ -100,6 +134,7 @@ export function retryPolicy(base: RetryPolicy, over: RetryOptions = {}): RetryPo
     initialMs: over.initialMs ?? base.initialMs,
     maxMs: over.maxMs ?? Math.max(base.maxMs, over.initialMs ?? 0),
     factor: over.factor ?? base.factor,
+    when: over.when ?? base.when,
   }
 }
 
@@ -149,6 +184,7 @@ function routeProblems(routes: readonly Route[]): string[] {
       ...matchProblems(route),
       ...retryProblems(`Route ${route.name}: retry`, route.options.retry ?? {}),
       ...timeoutProblems(`Route ${route.name}: attemptTimeoutMs`, route.options.attemptTimeoutMs),
+      ...orderProblems(`Route ${route.name}: `, route.options),
     ]),
     ...[...byName].flatMap(([name, group]) =>
       group.length > 1 && !tied.some(([a]) => a.name === name)
@@ -193,7 +229,36 @@ function retryProblems(where: string, retry: RetryOptions): string[] {
     ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_BACKOFF_MS, true),
     ...rangeProblems(`${where}.maxMs`, retry.maxMs, initialMs, MAX_BACKOFF_MS, true),
     ...rangeProblems(`${where}.factor`, retry.factor, 1, 100, false),
+    ...(retry.when === undefined || typeof retry.when === 'function'
+      ? []
+      : [`${where}.when is no function: give one that says what an error calls for.`]),
   ]
+}
+
+/** What is wrong with what a route says of order, concurrency and delivery. */
+function orderProblems(where: string, { ordering, concurrency, delivery, retry }: RouteOptions): string[] {
+  const problems = [
+    ...wordProblems(`${where}ordering`, ordering, orderings),
+    ...wordProblems(`${where}delivery`, delivery, deliveries),
+    ...rangeProblems(`${where}concurrency`, concurrency, 1, MAX_CONCURRENCY, true),
+  ]
+  if (delivery === 'at-most-once' && (retry?.maxAttempts ?? 1) > 1) {
+    problems.push(`${where}at-most-once calls a handler once: leave retry.maxAttempts out, or take at-least-once.`)
+  }
+  return problems
+}
+
+function parkingProblems({ maxRecords, maxBytes, whenFull }: ParkingOptions): string[] {
+  return [
+    ...rangeProblems('parking.maxRecords', maxRecords, 1, 100_000, true),
+    ...rangeProblems('parking.maxBytes', maxBytes, 1, 1_073_741_824, true),
+    ...wordProblems('parking.whenFull', whenFull, ['wait', 'dead-letter']),
+  ]
+}
+
+function wordProblems(where: string, word: string | undefined, words: readonly string[]): string[] {
+  if (word === undefined || words.includes(word)) return []
+  return [`${where} is ${JSON.stringify(word)}: choose of ${words.join(', ')}.`]
 }
 
 function timeoutProblems(where: string, timeoutMs: number | undefined): string[] {

@@ -14,6 +14,7 @@ import type { Clock } from './clock.ts'
 import { budgetOf } from './consumer/budget.ts'
 import type { BudgetOptions } from './consumer/budget.ts'
 import type { RunReport } from './consumer/report.ts'
+import { concurrencyOf } from './consumer/plan.ts'
 import { Run } from './consumer/run.ts'
 import type { DeadLetterStore } from './dead-letter.ts'
 import { ConfigError } from './errors.ts'
@@ -29,8 +30,9 @@ export interface ConsumerOptions {
   /** Names this consumer within its group (group.instance.id). Runs of one instance exclude each other. */
   readonly groupInstanceId: string
   /**
-   * Partitions whose records may be handled at the same time; within a partition it is always one record after the
-   * other. @default 4, which leaves room for the run's own calls within the six connections of a Worker; legal 1 to 1000
+   * Records that may be handled at the same time, as far as their routes' ordering allows it. @default as many as the
+   * route that asks for most, and at least 4, which leaves room for the run's own calls within the six connections of a
+   * Worker; legal 1 to 1000
    */
   readonly concurrency?: number
   /** Most records in one poll (max.poll.records). At most twice as many wait in memory. @default 500, legal 1 to 100000 */
@@ -107,7 +109,7 @@ const ranges: readonly (readonly [keyof typeof consumerDefaults, number, number]
  * @throws {ConfigError} INVALID_CONFIG listing every option outside its range, or for a broker without claims.
  */
 export function createConsumer(app: App, options: ConsumerOptions): Consumer {
-  const numbers = numbersOf(options)
+  const numbers = numbersOf(app, options)
   const problems = problemsOf(options, numbers)
   if (problems.length > 0) throw new ConfigError(`Cannot make the consumer: ${problems.join(' ')}`)
   const { broker, deadLetters, log, clock = systemClock, random = systemRandom } = options
@@ -128,9 +130,10 @@ export function createConsumer(app: App, options: ConsumerOptions): Consumer {
 
 type Numbers = Record<keyof typeof consumerDefaults, number>
 
-function numbersOf(options: ConsumerOptions): Numbers {
+function numbersOf(app: App, options: ConsumerOptions): Numbers {
   const numbers: Numbers = { ...consumerDefaults }
   for (const [name] of ranges) numbers[name] = options[name] ?? consumerDefaults[name]
+  numbers.concurrency = options.concurrency ?? concurrencyOf(app)
   return numbers
 }
 

@@ -8,7 +8,8 @@
 // Topics, producing, consuming
 export { defineTopic, narrowTopic } from './topic.ts'
 export { createProducer } from './producer.ts'
-export { createRouter, reject, RejectError } from './router.ts'
+export { createRouter } from './router.ts'
+export { reject, RejectError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
 export { defineApp, retryDefaults } from './app.ts'
 export { createConsumer } from './consumer.ts'
 export { backoffDefaults } from './backoff.ts'
@@ -43,7 +44,7 @@ export { kafkaErrors } from './kafka-errors.ts'
 export { systemClock } from './clock.ts'
 export { systemRandom } from './random.ts'
 
-export type { App, AppOptions, RetryPolicy } from './app.ts'
+export type { App, AppOptions, Parking, ParkingOptions, RetryPolicy } from './app.ts'
 export type { Backoff, BackoffOptions } from './backoff.ts'
 export type {
   AutoOffsetReset,
@@ -102,10 +103,13 @@ export type {
   TopicPartitionOffset,
 } from './record.ts'
 export type {
+  Delivery,
   FieldValue,
   Handler,
   HandlerContext,
+  Ordering,
   Otherwise,
+  RetryDecision,
   RetryOptions,
   Route,
   RouteMatch,

@@ -11,8 +11,10 @@ import type { Topic } from './topic.ts'
 export interface HandlerContext {
   /** Aborted when the attempt is given up: its time is over, the run ends, or the partition moved away. */
   readonly signal: AbortSignal
-  /** 1 on the first attempt in this run. */
+  /** 1 on the first attempt; counted on over runs where the app keeps its progress (see `Ordering`). */
   readonly attempt: number
+  /** The most attempts that the route's policy allows. On the last one a retry of the handler's own is of no use to Kedge's. */
+  readonly maxAttempts: number
   readonly groupId: string
   /** The name of the route that chose this handler. */
   readonly route: string
@@ -24,7 +26,8 @@ export interface HandlerContext {
 
 /**
  * Handles one record. Returning or resolving means: handled, whatever the value. Throwing or rejecting means that the
- * retry policy decides; `reject(reason)` means: never try again.
+ * retry policy decides; `reject(reason)` means: never try again; see
+ * `handler-errors.ts` for what else can be said.
  */
 export type Handler<V = Uint8Array | null> = (record: ConsumerRecord<V>, context: HandlerContext) => unknown
 
@@ -60,7 +63,40 @@ export interface RetryOptions extends BackoffOptions {
   readonly maxAttempts?: number
   /** A failed record whose timestamp is older than this is not tried again, milliseconds; null: no limit. @default null */
   readonly maxAgeMs?: number | null
+  /**
+   * Says what a failure calls for, before the number of attempts is asked. Errors of `handler-errors.ts` never come here.
+   * @default every failure is retried
+   */
+  readonly when?: (error: unknown) => RetryDecision
 }
+
+/** What a failure calls for: another attempt as far as the policy goes, a dead letter, nothing, or the end of its partition for this run. */
+export type RetryDecision = 'retry' | 'dead-letter' | 'skip' | 'stop'
+
+/**
+ * Which records wait for each other.
+ * - `partition`: a record waits for everything before it in its partition, and holds up everything behind it.
+ * - `key`: it waits for those before it with its key; records without a key wait for nobody. While one is put off, other
+ *   keys go on, in later runs too.
+ * - `none`: it waits for nobody.
+ *
+ * With `key` and `none` records are settled out of order. A commit then remembers, within Kafka's 4,096 bytes of metadata,
+ * what is settled behind its offset, and how often the others were tried.
+ */
+export type Ordering = (typeof orderings)[number]
+
+/** Every ordering. */
+export const orderings = ['partition', 'key', 'none'] as const
+
+/**
+ * What a crash costs.
+ * - `at-least-once`: the record is committed when it is handled; it may be handled again.
+ * - `at-most-once`: it is committed before its handler is called, once; it may be lost.
+ */
+export type Delivery = (typeof deliveries)[number]
+
+/** Every delivery. */
+export const deliveries = ['at-least-once', 'at-most-once'] as const
 
 /** What a route may settle for itself. */
 export interface RouteOptions {
@@ -70,6 +106,15 @@ export interface RouteOptions {
   readonly attemptTimeoutMs?: number
   /** Overrides the app's policy, field by field. */
   readonly retry?: RetryOptions
+  /** @default 'key' where `concurrency` is given, else 'partition' */
+  readonly ordering?: Ordering
+  /**
+   * Most records of this route that are handled at once, over all partitions of a run. More than the consumer's
+   * `concurrency` allows are never. @default no limit of its own, legal 1 to 1000
+   */
+  readonly concurrency?: number
+  /** @default 'at-least-once' */
+  readonly delivery?: Delivery
 }
 
 /**
@@ -94,19 +139,6 @@ export interface Router {
   otherwise(policy: Otherwise): Router
   readonly routes: readonly Route[]
   readonly fallback: Otherwise
-}
-
-/** What `reject` throws: the record can never be handled, so it becomes a dead letter (`rejected`) without a retry. */
-export class RejectError extends Error {
-  override readonly name = 'RejectError' as const
-}
-
-/**
- * For handlers: says that this record can never be handled. It becomes a dead letter with reason `rejected` at once.
- * @throws {RejectError} always.
- */
-export function reject(reason: string, options?: { readonly cause?: unknown }): never {
-  throw new RejectError(reason, options)
 }
 
 /** Makes an empty router. */

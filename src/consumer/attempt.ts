@@ -32,7 +32,11 @@ export interface AttemptWork {
   /** As the handler gets it. */
   readonly typed: ConsumerRecord<unknown>
   readonly handler: Handler<never>
-  readonly plan: { readonly route: string; readonly timeoutMs: number }
+  readonly plan: {
+    readonly route: string
+    readonly timeoutMs: number
+    readonly retry: { readonly maxAttempts: number }
+  }
 }
 
 const handled: AttemptResult = { kind: 'handled' }
@@ -56,6 +60,10 @@ export class Attempt implements HandlerContext, Watched {
 
   get route(): string {
     return this.#work.plan.route
+  }
+
+  get maxAttempts(): number {
+    return this.#work.plan.retry.maxAttempts
   }
 
   get groupId(): string {

@@ -11,7 +11,9 @@ import { KedgeError } from '../errors.ts'
 import type { Random } from '../random.ts'
 import type { Calls } from './calls.ts'
 import { isClaimLost } from './claim.ts'
-import type { Lane, Lanes } from './lanes.ts'
+import type { Lane } from './lane.ts'
+import type { Lanes } from './lanes.ts'
+import { encodeProgress } from './progress.ts'
 
 /** What the committer needs of its run. */
 export interface CommitScope {
@@ -23,6 +25,8 @@ export interface CommitScope {
   readonly random: Random
   readonly calls: Calls
   readonly lanes: Lanes
+  /** Commits carry what is settled and put off behind their offsets. */
+  readonly keepsProgress: boolean
   /** Progress is committed when so many records were handled since the last commit ... */
   readonly everyRecords: number
   /** ... or so much time has passed, milliseconds. */
@@ -65,6 +69,18 @@ export class Committer {
   /** Nothing waits to be handled: commits what there is. */
   idle(): void {
     if (this.#sinceCommit > 0 && this.#failures === 0) this.#start()
+  }
+
+  /** Commits what a lane has now. Resolves when that is durable, or cannot be made so for now. */
+  async flush(lane: Lane): Promise<void> {
+    // One that is under way may have begun before.
+    await this.#running
+    for (const version = lane.version; lane.committedVersion < version;) {
+      if (this.#running === undefined && (this.#isClosed || !this.#scope.calls.mayMake || !lane.isCommittable)) return
+      this.#start()
+      await this.#running
+      if (this.#lastError !== undefined) return
+    }
   }
 
   /** Commits everything that is left, trying again until `until` (monotonic) or the calls are spent. Never rejects. */
@@ -124,8 +140,16 @@ export class Committer {
 
   /** Commits lanes of one generation. Says whether going on with others makes sense. */
   async #commitLanes(lanes: readonly Lane[], generationId: number): Promise<boolean> {
-    const { broker, group, runId, clock, calls, onContact, onClaimLost, onRefused } = this.#scope
-    const offsets = lanes.map(({ topic, partition, next }) => ({ topic, partition, offset: next }))
+    const { broker, group, runId, clock, calls, keepsProgress, onContact, onClaimLost, onRefused } = this.#scope
+    const marks = lanes.map((lane) => {
+      const { next, version } = lane
+      const { metadata, reach } = keepsProgress ? encodeProgress(next, lane.progress) : { metadata: null, reach: next }
+      return { next, version, metadata, reach }
+    })
+    const offsets = lanes.map(({ topic, partition }, index) => {
+      const { next: offset = 0, metadata = null } = marks[index] ?? {}
+      return metadata === null ? { topic, partition, offset } : { topic, partition, offset, metadata }
+    })
     const startedAt = clock.monotonic()
     const known = this.#scope.lanes.generationId ?? generationId
     try {
@@ -154,8 +178,12 @@ export class Committer {
     }
     onContact(startedAt)
     for (const [index, lane] of lanes.entries()) {
-      lane.committedTo = offsets[index]?.offset ?? lane.committedTo
-      lane.hasCommitted = true
+      const mark = marks[index]
+      if (mark === undefined) continue
+      lane.hasCommitted ||= mark.next > lane.committedTo
+      lane.committedTo = mark.next
+      lane.rememberedTo = mark.reach
+      lane.committedVersion = mark.version
       // Held without a break from then until now, and so also since every generation in between.
       lane.generationId = Math.max(generationId, known)
     }

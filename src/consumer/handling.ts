@@ -1,9 +1,8 @@
 /**
- * What becomes of one record: its route's handler is called as often as the retry policy and the run allow; then it is
- * a dead letter; and where that cannot be stored, its partition stops.
+ * What becomes of one record at one attempt: it is handled; or it is put off, as long as its retry policy allows; or it is a
+ * dead letter; and where that cannot be stored, its partition stops.
  */
-import type { App, RetryPolicy } from '../app.ts'
-import { retryPolicy } from '../app.ts'
+import type { App } from '../app.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
@@ -14,24 +13,34 @@ import { HandlerError, KedgeError, RecordError } from '../errors.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
 import type { ConsumerRecord } from '../record.ts'
+import { RejectError, RetryAfterError, SkipError, StopError } from '../handler-errors.ts'
 import { unread } from '../route-table.ts'
 import type { Matched } from '../route-table.ts'
-import { RejectError } from '../router.ts'
-import type { Handler, Route, RouteOptions } from '../router.ts'
+import type { Handler } from '../router.ts'
 import { checkValue, readValue } from '../topic.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptResult, AttemptScope, AttemptWork } from './attempt.ts'
 import type { Budget } from './budget.ts'
 import type { Calls } from './calls.ts'
 import { deadLetterCauseOf, runCauseOf } from './cause.ts'
-import type { Lane } from './lanes.ts'
+import type { Lane } from './lane.ts'
+import { keepsProgress, Plans } from './plan.ts'
+import type { Plan } from './plan.ts'
 import type { RunCause } from './report.ts'
 
-/** What became of a record. After `stopped` and `unfinished` its offset stays uncommitted. */
+/** What became of a record. After `retry`, `stopped` and `unfinished` its offset stays uncommitted. */
 export type Outcome =
   | { readonly kind: 'handled' }
   | { readonly kind: 'skipped' }
   | { readonly kind: 'unfinished' }
+  | {
+      readonly kind: 'retry'
+      /** Not before, milliseconds from now. */
+      readonly waitMs: number
+      /** For `again`. */
+      readonly work: Work
+      readonly error: unknown
+    }
   | { readonly kind: 'dead-lettered'; readonly reason: DeadLetterReason }
   | { readonly kind: 'stopped'; readonly cause: RunCause }
 
@@ -46,24 +55,22 @@ export interface HandlingScope extends AttemptScope {
   readonly calls: Calls
   /** Aborted when nothing may wait any longer. */
   readonly ending: AbortSignal
-  /** Counts an attempt beyond a record's first. */
-  countRetry(): void
+}
+
+/** What the routes say of a record. */
+export interface Found {
+  readonly matched: Matched | 'unreadable' | undefined
+  readonly plan: Plan
 }
 
 /** A record with the handler that is to have it. */
-interface Work extends AttemptWork {
+export interface Work extends AttemptWork {
   readonly lane: Lane
   /** As it was read, for a dead letter. */
   readonly record: ConsumerRecord
   readonly plan: Plan
+  /** Monotonic time of its first attempt in this run. */
   readonly startedAt: number
-}
-
-/** A route with its policy resolved, once a run. */
-interface Plan {
-  readonly route: string
-  readonly retry: RetryPolicy
-  readonly timeoutMs: number
 }
 
 /** Marks what a schema that answers later refused, so that it is not taken for a failure of the handler. */
@@ -78,7 +85,6 @@ const handled: Outcome = { kind: 'handled' }
 const skipped: Outcome = { kind: 'skipped' }
 const unfinished: Outcome = { kind: 'unfinished' }
 
-const OTHERWISE = 'otherwise'
 /** Tries to store one dead letter. More would spend the run on a store that is down. */
 const MAX_PUTS = 4
 const putBackoff: Backoff = { initialMs: 100, maxMs: 2_000, factor: 3 }
@@ -88,65 +94,100 @@ const USABLE_PART = 0.9
 /** The handling of records in one run. */
 export class Handling {
   readonly #scope: HandlingScope
-  readonly #plans = new Map<Route, Plan>()
-  readonly #otherwisePlan: Plan
+  readonly #plans: Plans
+  readonly #found = new Map<Matched | 'unreadable' | undefined, Found>()
   readonly #usableMs: number
+  /** The next run knows how often a record was tried. */
+  readonly #isCounting: boolean
 
   constructor(scope: HandlingScope) {
     this.#scope = scope
     this.#usableMs = (scope.budget.handleUntil - scope.budget.startedAt) * USABLE_PART
-    for (const route of scope.app.routes) this.#plans.set(route, this.#planOf(route.name, route.options))
-    this.#otherwisePlan = this.#planOf(OTHERWISE, {})
+    this.#plans = new Plans(scope.app, this.#usableMs)
+    this.#isCounting = keepsProgress(scope.app)
   }
 
-  /** Handles a record, at once where its handler and schema answer at once. `now` is the present monotonic time. */
-  handle(lane: Lane, record: ConsumerRecord, now: number): Outcome | Promise<Outcome> {
+  /** What the routes say of a record. */
+  find(record: ConsumerRecord): Found {
     const matched = this.#scope.app.table.find(record)
-    if (matched === undefined) return this.#otherwise(lane, record, now)
-    if (matched !== 'unreadable') return this.#routed(lane, record, matched, now)
+    // Nearly all look-ups find one of a few routes; those that read the value give an object of their own.
+    const known = this.#found.get(matched)
+    if (known !== undefined) return known
+    const isRoute = matched !== undefined && matched !== 'unreadable'
+    const found = { matched, plan: isRoute ? this.#plans.of(matched.route) : this.#plans.otherwise }
+    if (!isRoute || matched.json === unread) this.#found.set(matched, found)
+    return found
+  }
+
+  /**
+   * Handles a record, at once where its handler and schema answer at once. `number` is 1 on the first attempt; `now` is the
+   * present monotonic time.
+   */
+  handle(
+    lane: Lane,
+    record: ConsumerRecord,
+    { matched, plan }: Found,
+    number: number,
+    now: number,
+  ): Outcome | Promise<Outcome> {
+    if (matched === undefined) return this.#otherwise(lane, record, number, now)
+    if (matched !== 'unreadable') return this.#routed(lane, record, matched, plan, number, now)
     const error = new RecordError(
       `A record of ${record.topic} cannot be routed: its routes ask for fields of the value, which is not JSON.`,
     )
-    return this.#deadLetter(record, 'invalid', error, 0, null)
+    return this.deadLetter(record, 'invalid', error, 0, null)
   }
 
-  #routed(lane: Lane, record: ConsumerRecord, { route, json }: Matched, now: number): Outcome | Promise<Outcome> {
-    const plan = this.#plans.get(route) ?? this.#planOf(route.name, route.options)
+  /** Makes the next attempt of a record that was put off. */
+  again(work: Work, number: number, now: number): Outcome | Promise<Outcome> {
+    return this.#attempt(work, number, now)
+  }
+
+  #routed(
+    lane: Lane,
+    record: ConsumerRecord,
+    { route, json }: Matched,
+    plan: Plan,
+    number: number,
+    now: number,
+  ): Outcome | Promise<Outcome> {
     const { handler } = route
     const { topic } = route.match
-    if (typeof topic === 'string')
-      return this.#attempt({ lane, record, typed: record, handler, plan, startedAt: now }, 1, now)
+    if (typeof topic === 'string') {
+      return this.#attempt({ lane, record, typed: record, handler, plan, startedAt: now }, number, now)
+    }
     try {
       const value = checkValue(topic, json === unread || record.value === null ? readValue(topic, record.value) : json)
       if (value instanceof Promise) {
         const later = handlerAfter(value, handler)
-        return this.#attempt({ lane, record, typed: record, handler: later, plan, startedAt: now }, 1, now)
+        return this.#attempt({ lane, record, typed: record, handler: later, plan, startedAt: now }, number, now)
       }
-      return this.#attempt({ lane, record, typed: withValue(record, value), handler, plan, startedAt: now }, 1, now)
+      const typed = withValue(record, value)
+      return this.#attempt({ lane, record, typed, handler, plan, startedAt: now }, number, now)
     } catch (error) {
-      return this.#deadLetter(record, 'invalid', error, 0, route.name)
+      return this.deadLetter(record, 'invalid', error, 0, route.name)
     }
   }
 
-  #otherwise(lane: Lane, record: ConsumerRecord, now: number): Outcome | Promise<Outcome> {
+  #otherwise(lane: Lane, record: ConsumerRecord, number: number, now: number): Outcome | Promise<Outcome> {
     const { otherwise } = this.#scope.app
     if (otherwise === 'skip') return skipped
     if (typeof otherwise === 'function') {
-      const work = { lane, record, typed: record, handler: otherwise, plan: this.#otherwisePlan, startedAt: now }
-      return this.#attempt(work, 1, now)
+      const plan = this.#plans.otherwise
+      return this.#attempt({ lane, record, typed: record, handler: otherwise, plan, startedAt: now }, number, now)
     }
     const error = new RecordError(`No route takes a record of ${record.topic}: add a route or set otherwise.`)
     if (otherwise === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
-    return this.#deadLetter(record, 'unroutable', error, 0, null)
+    return this.deadLetter(record, 'unroutable', error, 0, null)
   }
 
   #attempt(work: Work, number: number, now: number): Outcome | Promise<Outcome> {
     const attempt = new Attempt(this.#scope, work, number, now)
     const result = attempt.call()
     if (!(result instanceof Promise)) return this.#after(work, number, result)
-    work.lane.attempt = attempt
+    work.lane.running.add(attempt)
     return result.then((later) => {
-      work.lane.attempt = undefined
+      work.lane.running.delete(attempt)
       return this.#after(work, number, later)
     })
   }
@@ -154,15 +195,22 @@ export class Handling {
   #after(work: Work, number: number, result: AttemptResult): Outcome | Promise<Outcome> {
     if (result.kind === 'handled') return handled
     if (result.kind === 'given-up') return unfinished
-    const { record } = work
-    const { route } = work.plan
+    const { record, plan } = work
     const { error } = result
-    if (error instanceof InvalidValue) return this.#deadLetter(record, 'invalid', error.error, 0, route)
-    if (error instanceof RejectError) return this.#deadLetter(record, 'rejected', error, number, route)
+    if (error instanceof InvalidValue) return this.deadLetter(record, 'invalid', error.error, 0, plan.route)
+    if (error instanceof RejectError) return this.deadLetter(record, 'rejected', error, number, plan.route)
+    if (error instanceof SkipError) return skipped
+    if (error instanceof StopError) return { kind: 'stopped', cause: runCauseOf(error) }
+    if (!(error instanceof RetryAfterError)) {
+      const decision = plan.retry.when(error)
+      if (decision === 'skip') return skipped
+      if (decision === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
+      if (decision === 'dead-letter') return this.deadLetter(record, 'rejected', error, number, plan.route)
+    }
     const reason = this.#giveUpReason(work, number, result.kind)
     return reason === undefined
       ? this.#retry(work, number, error)
-      : this.#deadLetter(record, reason, error, number, route)
+      : this.deadLetter(record, reason, error, number, plan.route)
   }
 
   /** Why there is no further attempt, or undefined where there is one. */
@@ -172,36 +220,36 @@ export class Handling {
     if (number >= work.plan.retry.maxAttempts) return spent
     const { maxAgeMs } = work.plan.retry
     if (maxAgeMs !== null && clock.now() - work.record.timestampMs > maxAgeMs) return 'too-old'
+    if (this.#isCounting) return undefined
     // Attempts that take so long that no run has room for another would begin anew in every run, and the partition
     // would never get past the record.
     const spentMs = clock.monotonic() - work.startedAt
     return (spentMs * (number + 1)) / number > this.#usableMs ? spent : undefined
   }
 
-  async #retry(work: Work, number: number, error: unknown): Promise<Outcome> {
-    const { clock, random, budget, ending, log } = this.#scope
+  #retry(work: Work, number: number, error: unknown): Outcome {
+    const { random, log } = this.#scope
     const waitMs = backoffMs(work.plan.retry, number, random, retryAfterOf(error))
     const { topic, partition, offset } = work.record
     const { name, code } = runCauseOf(error)
+    const { route } = work.plan
     log?.({
       level: 'warn',
       event: 'retry',
       topic,
       partition,
       offset,
-      route: work.plan.route,
+      route,
       attempt: number,
       waitMs,
       cause: name,
       code,
     })
-    if (clock.monotonic() + waitMs >= budget.takeUntil || !(await this.#waited(waitMs))) return unfinished
-    if (ending.aborted || !work.lane.isOpen || clock.monotonic() >= budget.takeUntil) return unfinished
-    this.#scope.countRetry()
-    return this.#attempt(work, number + 1, clock.monotonic())
+    return { kind: 'retry', waitMs, work, error }
   }
 
-  async #deadLetter(
+  /** Makes a record a dead letter. */
+  async deadLetter(
     record: ConsumerRecord,
     reason: DeadLetterReason,
     error: unknown,
@@ -252,17 +300,6 @@ export class Handling {
       return false
     }
   }
-
-  #planOf(route: string, options: RouteOptions): Plan {
-    const { app } = this.#scope
-    const timeoutMs = options.attemptTimeoutMs ?? app.attemptTimeoutMs
-    // An attempt that may take longer than a run would never be seen to time out.
-    return {
-      route,
-      retry: retryPolicy(app.retry, options.retry),
-      timeoutMs: Math.max(1, Math.min(timeoutMs, this.#usableMs)),
-    }
-  }
 }
 
 /** For a schema that answers later: its answer counts as part of the first attempt, time limit included. */
@@ -285,6 +322,7 @@ function withValue(
 
 /** How long a failing other side asked to be left alone. */
 function retryAfterOf(error: unknown): number {
+  if (error instanceof RetryAfterError) return error.delayMs
   const cause = error instanceof HandlerError ? error.cause : error
   return cause instanceof KedgeError ? (cause.retryAfterMs ?? 0) : 0
 }

@@ -1,96 +1,11 @@
-/**
- * Where a run stands in each partition: which records wait, which offset to commit, and which one to ask for next. A lane
- * lives from the first record of a partition to the end of the run, or until the partition moves away.
- *
- * Three offsets rise in a lane: `committedTo` <= `next` (everything before it is handled) <= `polledTo` (everything
- * before it has been received).
- */
+/** All partitions of a run: what the next poll asks for, and which lane takes what is answered. */
 import type { PollResult } from '../broker.ts'
 import { BrokerError } from '../errors.ts'
-import type { ConsumerRecord, Offset, TopicPartition, TopicPartitionOffset } from '../record.ts'
-import type { Attempt } from './attempt.ts'
-import type { RunCause } from './report.ts'
-
-/** One partition of a run. */
-export class Lane implements TopicPartition {
-  readonly topic: string
-  readonly partition: number
-  /**
-   * A generation since which the partition is held without a break, as far as the run can know. Commits name it, so that
-   * the broker refuses those of a partition that went away and came back unseen.
-   */
-  generationId: number
-  next: Offset
-  polledTo: Offset
-  committedTo: Offset
-  hasCommitted = false
-  isBusy = false
-  /** The attempt that is running, where it did not end at once. */
-  attempt: Attempt | undefined
-  /** Why the partition got no further, where it did not. */
-  stopCause: RunCause | undefined
-  /** Its first record could not be finished in this run; those behind it must wait with it. */
-  isHeld = false
-  /** The broker refuses its commits for good. */
-  isRefused = false
-  #isGone = false
-  #queue: readonly ConsumerRecord[] = []
-  #head = 0
-
-  constructor({ topic, partition, offset }: TopicPartitionOffset, generationId: number) {
-    this.topic = topic
-    this.partition = partition
-    this.generationId = generationId
-    this.next = offset
-    this.polledTo = offset
-    this.committedTo = offset
-  }
-
-  /** Whether its records may be handled. */
-  get isOpen(): boolean {
-    return !this.#isGone && !this.isHeld && this.stopCause === undefined
-  }
-
-  /** Whether there is progress that a commit could store. */
-  get isCommittable(): boolean {
-    return this.isUncommitted && !this.isRefused && !this.#isGone
-  }
-
-  /** Whether there is progress that is not committed. */
-  get isUncommitted(): boolean {
-    return this.next > this.committedTo
-  }
-
-  /** The record whose turn it is. */
-  get first(): ConsumerRecord | undefined {
-    return this.#queue[this.#head]
-  }
-
-  get waiting(): readonly ConsumerRecord[] {
-    return this.#head === 0 ? this.#queue : this.#queue.slice(this.#head)
-  }
-
-  push(records: readonly ConsumerRecord[]): void {
-    this.#queue = this.first === undefined ? records : [...this.waiting, ...records]
-    this.#head = 0
-  }
-
-  shift(): void {
-    this.#head += 1
-    if (this.#head === this.#queue.length) this.clear()
-  }
-
-  clear(): void {
-    this.#queue = []
-    this.#head = 0
-  }
-
-  /** Ends the lane: what runs is given up, and its result will be ignored. */
-  leave(reason: Error): void {
-    this.#isGone = true
-    this.attempt?.giveUp(reason)
-  }
-}
+import { partitionKey } from '../record.ts'
+import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../record.ts'
+import { Lane } from './lane.ts'
+import type { Entry } from './lane.ts'
+import type { Progress } from './progress.ts'
 
 /** What a poll asked for, kept until its answer is there. */
 export interface Asked {
@@ -102,9 +17,12 @@ export interface Asked {
 
 /** All lanes of a run. */
 export class Lanes {
-  /** Records that were received and not yet settled or dropped. */
+  /** Records that were received and are not settled, dropped or put off. */
   waiting = 0
   waitingBytes = 0
+  /** Records that were put off, and those behind them. */
+  parked = 0
+  parkedBytes = 0
   readonly #lanes = new Map<string, Lane>()
   /** Lanes that ended before the run; the report speaks of them too. */
   readonly #past: Lane[] = []
@@ -148,19 +66,59 @@ export class Lanes {
     return { generationId: this.#generationId, positions, named }
   }
 
-  /** Takes an answer in: ends the lanes of partitions that moved away, and queues the records of the others. */
-  take(answer: PollResult, asked: Asked): void {
-    if (answer.generationId !== this.#generationId) this.#reassign(answer)
-    for (const [key, records] of byPartition(answer.records)) this.#takeRecords(key, records, asked)
+  /** Partitions for which an answer begins a lane. */
+  unknown({ records, generationId, assignment }: PollResult): TopicPartition[] {
+    const held = generationId === this.#generationId ? this.#assignment : new Set(assignment.map(keyOf))
+    const found: TopicPartition[] = []
+    for (const [key, [first]] of byPartition(records)) {
+      if (first === undefined || !held.has(key)) continue
+      const lane = this.#lanes.get(key)
+      if (lane === undefined || first.offset < lane.polledTo) found.push(first)
+    }
+    return found.map(({ topic, partition }) => ({ topic, partition }))
   }
 
-  /** The record at the head of a lane is settled or given up. */
-  shift(lane: Lane): void {
-    const { first } = lane
-    if (first === undefined) return
+  /**
+   * Takes an answer in: ends the lanes of partitions that moved away, and queues the records of the others. `recalled` is
+   * what earlier commits know beyond their offsets, by `partitionKey`.
+   */
+  take(answer: PollResult, asked: Asked, recalled: ReadonlyMap<string, Progress> = nothing): void {
+    if (answer.generationId !== this.#generationId) this.#reassign(answer)
+    for (const [key, records] of byPartition(answer.records)) {
+      this.#takeRecords(key, records, asked, recalled)
+    }
+  }
+
+  /** A record that waited is settled. */
+  release(record: ConsumerRecord): void {
     this.waiting -= 1
-    this.waitingBytes -= bytesOf(first)
-    lane.shift()
+    this.waitingBytes -= bytesOf(record)
+  }
+
+  /** An entry is settled, or left to the next run. */
+  drop(entry: Entry): void {
+    if (entry.isParked) this.unpark(entry)
+    this.release(entry.record)
+  }
+
+  /** An entry is put off, or waits behind one that is. */
+  park(entry: Entry): void {
+    if (entry.isParked) return
+    entry.isParked = true
+    this.release(entry.record)
+    this.parked += 1
+    this.parkedBytes += bytesOf(entry.record)
+  }
+
+  /** An entry that was put off waits like any other again. */
+  unpark(entry: Entry): void {
+    if (!entry.isParked) return
+    entry.isParked = false
+    const bytes = bytesOf(entry.record)
+    this.parked -= 1
+    this.parkedBytes -= bytes
+    this.waiting += 1
+    this.waitingBytes += bytes
   }
 
   /** Drops what waits in a lane. */
@@ -176,6 +134,7 @@ export class Lanes {
     if (this.#lanes.get(key) === lane) this.#lanes.delete(key)
     this.#past.push(lane)
     this.clear(lane)
+    for (const entry of lane.entries) this.drop(entry)
     lane.leave(reason)
   }
 
@@ -188,7 +147,12 @@ export class Lanes {
     }
   }
 
-  #takeRecords(key: string, records: readonly ConsumerRecord[], asked: Asked): void {
+  #takeRecords(
+    key: string,
+    records: readonly ConsumerRecord[],
+    asked: Asked,
+    recalled: ReadonlyMap<string, Progress>,
+  ): void {
     const [first] = records
     const last = records.at(-1)
     if (first === undefined || last === undefined || !this.#assignment.has(key)) return
@@ -203,7 +167,7 @@ export class Lanes {
       lane = undefined
     }
     if (lane === undefined) {
-      lane = new Lane(first, this.#generationId ?? 0)
+      lane = new Lane(first, this.#generationId ?? 0, recalled.get(partitionKey(first)))
       this.#lanes.set(key, lane)
     }
     lane.polledTo = last.offset + 1
@@ -213,6 +177,8 @@ export class Lanes {
     for (const record of records) this.waitingBytes += bytesOf(record)
   }
 }
+
+const nothing: ReadonlyMap<string, Progress> = new Map()
 
 function movedAway({ topic, partition }: Lane): Error {
   return new BrokerError(
@@ -242,6 +208,7 @@ function keyOf({ topic, partition }: TopicPartition): string {
   return `${topic} ${partition}`
 }
 
+/** Bytes of keys, values and header values. */
 function bytesOf({ key, value, headers }: ConsumerRecord): number {
   let bytes = (key?.length ?? 0) + (value?.length ?? 0)
   for (const header of headers) bytes += header.value?.length ?? 0

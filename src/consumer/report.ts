@@ -38,8 +38,8 @@ export interface StoppedPartition extends TopicPartition {
 }
 
 /**
- * `polled` is the sum of `handled`, `skipped`, the counts in `deadLettered`, and `unfinished`: every record that was
- * read is in exactly one of them.
+ * `polled` is the sum of `handled`, `skipped`, the counts in `deadLettered`, `remembered`, `lost` and `unfinished`: every
+ * record that was read is in exactly one of them.
  */
 export interface RunReport {
   readonly runId: string
@@ -50,12 +50,16 @@ export interface RunReport {
   readonly polled: number
   /** Records whose handler returned or resolved. */
   readonly handled: number
-  /** Records without a route, passed over by `otherwise('skip')`. */
+  /** Records that were passed over: by `otherwise('skip')`, by a handler's `SkipError`, or by the retry policy. */
   readonly skipped: number
   /** Attempts beyond the first. */
   readonly retried: number
   /** Records that became dead letters, by reason; reasons without any are absent. */
   readonly deadLettered: Readonly<Partial<Record<DeadLetterReason, number>>>
+  /** Records that an earlier run has settled, beyond one that it has not. */
+  readonly remembered: number
+  /** Records of routes with at-most-once that were committed, and not handled because the run ended. They do not come again. */
+  readonly lost: number
   /** Records that were read and left as they are: they come again in the next run. */
   readonly unfinished: number
   /** The newest offset that this run committed, for each partition. */

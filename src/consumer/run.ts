@@ -18,16 +18,20 @@ import type { DeadLetterStore } from '../dead-letter.ts'
 import { BrokerError, KedgeError } from '../errors.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
-import type { ConsumerRecord } from '../record.ts'
+import { partitionKey } from '../record.ts'
 import type { Budget } from './budget.ts'
 import { Calls } from './calls.ts'
 import { runCauseOf } from './cause.ts'
 import { Claim, isClaimLost } from './claim.ts'
 import { Committer } from './committer.ts'
+import { Dispatch } from './dispatch.ts'
 import { Handling } from './handling.ts'
-import type { Outcome } from './handling.ts'
+import type { Lane } from './lane.ts'
 import { Lanes } from './lanes.ts'
-import type { Asked, Lane } from './lanes.ts'
+import type { Asked } from './lanes.ts'
+import { keepsProgress } from './plan.ts'
+import { decodeProgress } from './progress.ts'
+import type { Progress } from './progress.ts'
 import type { RunCause, RunEnd, RunReport } from './report.ts'
 import { Tally } from './tally.ts'
 import { Watchdog } from './watchdog.ts'
@@ -64,6 +68,8 @@ export class Run {
   readonly #watchdog: Watchdog
   readonly #handling: Handling
   readonly #committer: Committer
+  readonly #dispatch: Dispatch
+  readonly #keepsProgress: boolean
   readonly #claim: Claim
   readonly #tally: Tally
   readonly #lanes = new Lanes()
@@ -75,10 +81,6 @@ export class Run {
   #ended: RunEnd | undefined
   #cause: RunCause | undefined
   #retryAfterMs: number | undefined
-  /** Records may be begun. */
-  #isTaking = true
-  /** Lanes whose loop runs. */
-  #active = 0
   /** A bug: thrown to the caller at the end. */
   #crash: { readonly error: unknown } | undefined
   /** The newest answer said that the join still waits for other members. */
@@ -91,6 +93,7 @@ export class Run {
     this.#scope = scope
     const { clock, budget, app } = scope
     const ending = this.#ending.signal
+    this.#keepsProgress = keepsProgress(app)
     this.#tally = new Tally(scope.log)
     this.#calls = new Calls(clock, budget, scope.callTimeoutMs)
     this.#watchdog = new Watchdog(clock)
@@ -103,16 +106,34 @@ export class Run {
       groupId: app.groupId,
       handleUntil: budget.handleUntil,
       log: scope.log === undefined ? undefined : (event) => this.#tally.log(event),
-      countRetry: () => this.#tally.countRetry(),
     })
     this.#committer = new Committer({
       ...shared,
       lanes: this.#lanes,
+      keepsProgress: this.#keepsProgress,
       everyRecords: scope.maxPollRecords,
       everyMs: scope.commitIntervalMs,
       onContact: (startedAt) => this.#claim.renewed(startedAt),
       onClaimLost,
       onRefused: (lane, error) => this.#refuse(lane, error),
+    })
+    this.#dispatch = new Dispatch({
+      ...shared,
+      lanes: this.#lanes,
+      handling: this.#handling,
+      committer: this.#committer,
+      tally: this.#tally,
+      parking: app.parking,
+      keepsProgress: this.#keepsProgress,
+      onTimeOver: () => this.#stopTaking('deadline'),
+      onStopped: (lane) => this.#onStopped(lane),
+      onCrash: (error) => {
+        this.#crash ??= { error }
+        this.#stopTaking('broker-error')
+      },
+      onChange: () => {
+        if (this.#wakers.length > 0) this.#wake()
+      },
     })
   }
 
@@ -160,18 +181,18 @@ export class Run {
       const startedAt = this.#scope.clock.monotonic()
       const answer = this.#poll(asked, startedAt)
       // Only now: the poll is on its way while the records of the one before are handled.
-      this.#startLanes()
+      this.#dispatch.start()
       try {
         const result = await answer
         failures = 0
-        if (result.retryAfterMs === undefined) this.#take(result, asked, startedAt)
+        if (result.retryAfterMs === undefined) this.#take(result, asked, startedAt, await this.#recall(result))
         else if (!(await this.#waitsToJoin(result.retryAfterMs))) break
       } catch (error) {
         failures += 1
         if (!(await this.#survives(error, failures))) break
       }
     }
-    this.#startLanes()
+    this.#dispatch.start()
   }
 
   #poll(asked: Asked, startedAt: number): Promise<PollResult> {
@@ -194,14 +215,30 @@ export class Run {
     return this.#calls.make((call) => broker.poll(request, call), { signal: this.#reading.signal, waitMs })
   }
 
-  #take(answer: PollResult, asked: Asked, startedAt: number): void {
+  /** What earlier commits know beyond their offsets, of partitions from which this run has the first records. */
+  async #recall(answer: PollResult): Promise<ReadonlyMap<string, Progress>> {
+    const recalled = new Map<string, Progress>()
+    const unknown = this.#keepsProgress ? this.#lanes.unknown(answer) : []
+    if (unknown.length === 0) return recalled
+    const { broker, group } = this.#scope
+    const committed = await this.#calls.make((call) => broker.committed(group.groupId, unknown, call), {
+      signal: this.#reading.signal,
+    })
+    for (const entry of committed) {
+      const progress = entry.offset < 0 ? undefined : decodeProgress(entry.offset, entry.metadata)
+      if (progress !== undefined) recalled.set(partitionKey(entry), progress)
+    }
+    return recalled
+  }
+
+  #take(answer: PollResult, asked: Asked, startedAt: number, recalled: ReadonlyMap<string, Progress>): void {
     if (this.#ended === 'claim-lost') return
     this.#claim.renewed(startedAt)
     this.#cause = undefined
     this.#isJoining = false
     this.#tally.polled += answer.records.length
     if (answer.records.length > 0) this.#newestAnswer = answer.records.length
-    this.#lanes.take(answer, asked)
+    this.#lanes.take(answer, asked, recalled)
     if (this.#tally.polled >= this.#scope.budget.maxRecords) this.#stopReading('records')
     if (answer.records.length === 0 && this.#scope.stopWhenEmpty) this.#stopReading('drained')
     if (this.#lanes.areAllStopped) this.#stopTaking('stopped')
@@ -255,7 +292,8 @@ export class Run {
   /** Waits until there is room for an answer. False where the run reads no more. */
   async #mayRead(): Promise<boolean> {
     while (this.#ended === undefined && !this.#hasRoom()) {
-      this.#startLanes()
+      this.#dispatch.start()
+      if (this.#ended !== undefined || this.#hasRoom()) break
       await this.#change()
     }
     if (this.#ended !== undefined) return false
@@ -271,85 +309,13 @@ export class Run {
   #hasRoom(): boolean {
     const { waiting, waitingBytes, assigned } = this.#lanes
     if (waiting > this.#scope.maxPollRecords || waitingBytes > this.#scope.maxPollBytes) return false
-    return waiting <= this.#newestAnswer || this.#active < Math.min(this.#scope.concurrency, assigned)
+    if (this.#dispatch.isFull) return false
+    return waiting <= this.#newestAnswer || this.#dispatch.active < Math.min(this.#scope.concurrency, assigned)
   }
 
-  #startLanes(): void {
-    if (this.#active >= this.#scope.concurrency) return
-    for (const lane of this.#lanes.open) {
-      if (this.#active >= this.#scope.concurrency || !this.#isTaking) return
-      if (lane.isBusy || lane.first === undefined) continue
-      lane.isBusy = true
-      this.#active += 1
-      this.#work(lane).then(
-        () => this.#rest(lane),
-        (error: unknown) => {
-          this.#crash ??= { error }
-          this.#stopTaking('broker-error')
-          this.#rest(lane)
-        },
-      )
-    }
-  }
-
-  /** Hands a lane's records to their handlers, one after the other, until there is none or the run takes no more. */
-  async #work(lane: Lane): Promise<void> {
-    const { clock, budget } = this.#scope
-    while (this.#isTaking && lane.isOpen && lane.first !== undefined) {
-      const record = lane.first
-      const now = clock.monotonic()
-      if (now >= budget.takeUntil) {
-        this.#stopTaking('deadline')
-        return
-      }
-      const outcome = this.#handling.handle(lane, record, now)
-      const settled = outcome instanceof Promise ? await outcome : outcome
-      // The partition moved away while the record was being handled: what became of it is not this run's to tell.
-      if (!lane.isOpen) return
-      if (!this.#settle(lane, record, settled)) return
-    }
-  }
-
-  #rest(lane: Lane): void {
-    lane.isBusy = false
-    this.#active -= 1
-    this.#startLanes()
-    if (this.#active === 0 && this.#lanes.waiting === 0) this.#committer.idle()
-    this.#wake()
-  }
-
-  /** Writes down what became of a record. Says whether the lane goes on. */
-  #settle(lane: Lane, record: ConsumerRecord, outcome: Outcome): boolean {
-    if (outcome.kind === 'unfinished') {
-      lane.isHeld = true
-      this.#lanes.clear(lane)
-      return false
-    }
-    if (outcome.kind === 'stopped') {
-      this.#stopLane(lane, outcome.cause)
-      return false
-    }
-    lane.next = record.offset + 1
-    this.#lanes.shift(lane)
-    this.#tally.count(record, outcome)
-    this.#committer.note()
-    if (this.#wakers.length > 0 && this.#hasRoom()) this.#wake()
-    return true
-  }
-
-  #stopLane(lane: Lane, cause: RunCause): void {
-    const { topic, partition, next } = lane
-    lane.stopCause = cause
-    this.#lanes.clear(lane)
-    this.#tally.log({
-      level: 'error',
-      event: 'stopped',
-      topic,
-      partition,
-      offset: next,
-      code: cause.code,
-      cause: cause.message,
-    })
+  #onStopped({ topic, partition, next: offset, stopCause }: Lane): void {
+    const { code, message: cause } = stopCause ?? {}
+    this.#tally.log({ level: 'error', event: 'stopped', topic, partition, offset, code, cause })
     if (this.#lanes.areAllStopped) this.#stopTaking('stopped')
   }
 
@@ -357,7 +323,11 @@ export class Run {
   #refuse(lane: Lane, error: unknown): void {
     const cause = runCauseOf(error)
     if (cause.code === 'ILLEGAL_GENERATION') this.#lanes.remove(lane, asError(error))
-    else this.#stopLane(lane, cause)
+    else {
+      lane.stopCause = cause
+      this.#lanes.clear(lane)
+      this.#onStopped(lane)
+    }
   }
 
   #meetClaim(error: KedgeError): void {
@@ -383,7 +353,7 @@ export class Run {
 
   /** No more polls and no more records; those being handled go on. */
   #stopTaking(why: RunEnd): void {
-    this.#isTaking = false
+    this.#dispatch.stop()
     this.#stopReading(why)
   }
 
@@ -392,14 +362,14 @@ export class Run {
     reason: Error = new BrokerError('ABORTED', 'The run is over: the record comes again in the next run.'),
   ): void {
     if (this.#ending.signal.aborted) return
-    this.#isTaking = false
+    this.#dispatch.stop()
     this.#ending.abort(reason)
-    for (const lane of this.#lanes.open) lane.attempt?.giveUp(reason)
+    for (const lane of this.#lanes.all) lane.giveUp(reason)
     this.#wake()
   }
 
   async #waitForLanes(): Promise<void> {
-    while (this.#active > 0 && !this.#ending.signal.aborted) await this.#change()
+    while (this.#dispatch.isBusy && !this.#ending.signal.aborted) await this.#change()
   }
 
   async #finish(): Promise<void> {

@@ -3,11 +3,11 @@ import type { DeadLetterReason } from '../dead-letter.ts'
 import type { Log, LogEvent } from '../logger.ts'
 import type { ConsumerRecord, TopicPartitionOffset } from '../record.ts'
 import type { Outcome } from './handling.ts'
-import type { Lane } from './lanes.ts'
+import type { Lane } from './lane.ts'
 import type { RunReport } from './report.ts'
 
 /** An outcome after which the run goes on to the next record. */
-export type SettledOutcome = Exclude<Outcome, { readonly kind: 'stopped' } | { readonly kind: 'unfinished' }>
+export type SettledOutcome = Extract<Outcome, { readonly kind: 'handled' | 'skipped' | 'dead-lettered' }>
 
 /** The counts of one run. */
 export class Tally {
@@ -15,6 +15,8 @@ export class Tally {
   #handled = 0
   #skipped = 0
   #retried = 0
+  #remembered = 0
+  #lost = 0
   readonly #deadLettered: Partial<Record<DeadLetterReason, number>> = {}
   readonly #log: Log | undefined
 
@@ -24,6 +26,17 @@ export class Tally {
 
   countRetry(): void {
     this.#retried += 1
+  }
+
+  /** A record that an earlier run has settled beyond a gap. */
+  countRemembered(): void {
+    this.#remembered += 1
+  }
+
+  /** A record that is committed and was not handled. */
+  countLost({ topic, partition, offset }: ConsumerRecord): void {
+    this.#lost += 1
+    this.log({ level: 'error', event: 'lost', topic, partition, offset })
   }
 
   count(record: ConsumerRecord, outcome: SettledOutcome): void {
@@ -55,7 +68,9 @@ export class Tally {
       handled: this.#handled,
       skipped: this.#skipped,
       retried: this.#retried,
-      unfinished: this.polled - this.#handled - this.#skipped - dead,
+      remembered: this.#remembered,
+      lost: this.#lost,
+      unfinished: this.polled - this.#handled - this.#skipped - this.#remembered - this.#lost - dead,
     }
     const { runId, ended, calls, durationMs, cause } = facts
     const level = ended === 'broker-error' ? 'error' : 'info'

@@ -1,0 +1,362 @@
+/**
+ * Hands records to their handlers, in the order that their routes ask for and as many at once as they allow, and writes down
+ * what became of each. A record that is put off takes no room among those that are being handled.
+ *
+ * Records of a partition are begun one after the other, each as soon as its route's ordering lets it: one ordered by its
+ * partition when everything before it is settled, one ordered by its key when those with the same key are.
+ */
+import type { Parking } from '../app.ts'
+import type { Clock } from '../clock.ts'
+import type { ConsumerRecord } from '../record.ts'
+import type { Budget } from './budget.ts'
+import type { Committer } from './committer.ts'
+import { DueQueue } from './due-queue.ts'
+import type { Found, Handling, Outcome } from './handling.ts'
+import type { Entry, Lane } from './lane.ts'
+import type { Lanes } from './lanes.ts'
+import type { RunCause } from './report.ts'
+import type { SettledOutcome, Tally } from './tally.ts'
+
+/** What handing out needs of its run. */
+export interface DispatchScope {
+  readonly lanes: Lanes
+  readonly handling: Handling
+  readonly committer: Committer
+  readonly tally: Tally
+  readonly clock: Clock
+  readonly budget: Budget
+  /** Most records at once. */
+  readonly concurrency: number
+  readonly parking: Parking
+  /** Commits carry what is settled and put off behind their offsets. */
+  readonly keepsProgress: boolean
+  /** Aborted when nothing may wait any longer. */
+  readonly ending: AbortSignal
+  /** There is no time left to begin anything. */
+  readonly onTimeOver: () => void
+  /** A partition stopped. */
+  readonly onStopped: (lane: Lane) => void
+  /** Something failed that is not a record's fault. */
+  readonly onCrash: (error: unknown) => void
+  /** Something changed that a waiting part of the run may want to know. */
+  readonly onChange: () => void
+}
+
+/** The handling of one run's records. */
+export class Dispatch {
+  /** Records that are being handled. */
+  active = 0
+  readonly #scope: DispatchScope
+  readonly #due: DueQueue<Entry>
+  /** Those that wait longest come first. */
+  readonly #parked = new Set<Entry>()
+  #isTaking = true
+  /** Which lane comes first, so that a busy one starves no other. */
+  #turn = 0
+
+  constructor(scope: DispatchScope) {
+    this.#scope = scope
+    this.#due = new DueQueue(scope.clock, (entry) => this.#onDue(entry))
+  }
+
+  /** Records may be begun. */
+  get isTaking(): boolean {
+    return this.#isTaking
+  }
+
+  /** Whether something is being handled, or will be before the run ends. */
+  get isBusy(): boolean {
+    return this.active > 0 || (this.#isTaking && this.#due.nextDueAt !== undefined)
+  }
+
+  /** Whether as much is put off as may be. */
+  get isFull(): boolean {
+    const { lanes, parking } = this.#scope
+    return lanes.parked >= parking.maxRecords || lanes.parkedBytes >= parking.maxBytes
+  }
+
+  /** Begins nothing any more; what is being handled goes on. */
+  stop(): void {
+    this.#isTaking = false
+    this.#due.close()
+  }
+
+  /** Begins what may be begun. */
+  start(): void {
+    const { lanes, concurrency } = this.#scope
+    if (!this.#isTaking || this.active >= concurrency) return
+    const open = lanes.open
+    const first = this.#turn++
+    for (let index = 0; index < open.length && this.active < concurrency; index++) {
+      const lane = open[(first + index) % open.length]
+      if (lane !== undefined) this.#pump(lane)
+    }
+    this.#rest()
+  }
+
+  #rest(): void {
+    const { lanes, committer } = this.#scope
+    if (this.active === 0 && lanes.waiting === 0) committer.idle()
+  }
+
+  #pump(lane: Lane): void {
+    try {
+      while (this.#mayBegin(lane) && this.#step(lane));
+    } catch (error) {
+      this.#crash(error)
+    }
+  }
+
+  #crash(error: unknown): void {
+    this.#scope.onCrash(error)
+  }
+
+  #mayBegin(lane: Lane): boolean {
+    return this.#isTaking && lane.isOpen && this.active < this.#scope.concurrency
+  }
+
+  /** Begins one record of a lane. False where none may be begun now. */
+  #step(lane: Lane): boolean {
+    const { clock, budget, handling, lanes, tally } = this.#scope
+    const now = clock.monotonic()
+    if (now >= budget.takeUntil) {
+      this.#scope.onTimeOver()
+      return false
+    }
+    const ready = takeReady(lane)
+    if (ready !== undefined) {
+      this.#attempt(ready, now)
+      return true
+    }
+    const record = lane.first
+    if (record === undefined) return false
+    if (lane.isSettled(record.offset)) {
+      lane.pass()
+      lanes.release(record)
+      tally.countRemembered()
+      return true
+    }
+    const found = (lane.found ??= handling.find(record))
+    const { plan } = found
+    if (plan.active >= plan.concurrency || !isNext(lane, plan.ordering === 'partition')) return false
+    const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
+    const known = lane.recalled(record.offset)
+    const before = key === undefined ? undefined : lane.firstOf(key)
+    if (before !== undefined) {
+      const entry = lane.begin(record, found, key)
+      if (before.isParked) this.#park(entry)
+    } else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
+    else this.#first(lane, record, found, key, now)
+    return true
+  }
+
+  /** The first attempt of a record of which nothing else is known: most of them are settled as soon as it returns. */
+  #first(lane: Lane, record: ConsumerRecord, found: Found, key: string | undefined, now: number): void {
+    const outcome = this.#scope.handling.handle(lane, record, found, 1, now)
+    if (!(outcome instanceof Promise) && isSettled(outcome)) {
+      lane.pass()
+      this.#count(record, outcome)
+      return
+    }
+    this.#await(lane.begin(record, found, key), outcome, 1)
+  }
+
+  /** A record that was put off in an earlier run, or is to be committed first. */
+  #resume(entry: Entry, now: number): void {
+    const { clock } = this.#scope
+    const { retry } = entry.found.plan
+    // A wall clock that was set back must not put a record off for longer than its policy does.
+    const waitMs = Math.min(entry.dueAtMs - clock.now(), Math.max(retry.maxMs, LONGEST_WAIT_MS))
+    if (waitMs > 0) this.#putOff(entry, now + waitMs, entry.dueAtMs)
+    else this.#attempt(entry, now)
+  }
+
+  #attempt(entry: Entry, now: number): void {
+    const { handling, tally } = this.#scope
+    const { lane, record, found, work } = entry
+    const number = entry.attempts + 1
+    if (number > 1) tally.countRetry()
+    if (found.plan.isAtMostOnce) {
+      this.#await(entry, this.#once(entry), number)
+      return
+    }
+    const outcome =
+      work === undefined ? handling.handle(lane, record, found, number, now) : handling.again(work, number, now)
+    this.#await(entry, outcome, number)
+  }
+
+  /** Commits a record, and handles it when that is durable. */
+  async #once(entry: Entry): Promise<Outcome> {
+    const { committer, handling, clock, ending } = this.#scope
+    const { lane, record, found } = entry
+    entry.isSpent = true
+    lane.version += 1
+    await committer.flush(lane)
+    const { offset } = record
+    const isDurable = offset < lane.committedTo || offset < lane.rememberedTo
+    if (!isDurable || ending.aborted || lane.isGone) {
+      entry.isSpent = isDurable
+      return { kind: 'unfinished' }
+    }
+    return await handling.handle(lane, record, found, 1, clock.monotonic())
+  }
+
+  #await(entry: Entry, outcome: Outcome | Promise<Outcome>, number: number): void {
+    if (!(outcome instanceof Promise)) {
+      this.#after(entry, outcome, number)
+      return
+    }
+    const { plan } = entry.found
+    this.active += 1
+    plan.active += 1
+    outcome
+      .then((settled) => this.#after(entry, settled, number))
+      .catch((error: unknown) => this.#crash(error))
+      .finally(() => {
+        this.active -= 1
+        plan.active -= 1
+        this.#pump(entry.lane)
+        if (this.active < this.#scope.concurrency) this.start()
+        this.#scope.onChange()
+      })
+  }
+
+  #after(entry: Entry, outcome: Outcome, number: number): void {
+    const { clock } = this.#scope
+    const { lane, record } = entry
+    // The partition moved away while the record was being handled: what became of it is not this run's to tell.
+    if (lane.isGone) return
+    if (isSettled(outcome)) {
+      this.#advance(lane.settle(entry))
+      this.#count(record, outcome)
+      return
+    }
+    if (outcome.kind === 'retry') {
+      entry.attempts = number
+      entry.work = outcome.work
+      entry.error = outcome.error
+      this.#putOff(entry, clock.monotonic() + outcome.waitMs, clock.now() + outcome.waitMs)
+      return
+    }
+    if (entry.isSpent) this.#lose(entry)
+    else this.#park(entry)
+    if (outcome.kind === 'stopped') this.#stopLane(lane, outcome.cause)
+    else if (entry.found.plan.ordering === 'partition') this.#hold(lane)
+  }
+
+  /** Committed, and not handled: that is what at-most-once may cost. */
+  #lose(entry: Entry): void {
+    const { lanes, tally } = this.#scope
+    this.#advance(entry.lane.settle(entry))
+    lanes.release(entry.record)
+    tally.countLost(entry.record)
+  }
+
+  /** What comes later in the partition is left to the next run. */
+  #hold(lane: Lane): void {
+    lane.isHeld = true
+    this.#scope.lanes.clear(lane)
+  }
+
+  #count(record: ConsumerRecord, outcome: SettledOutcome): void {
+    const { lanes, tally, committer } = this.#scope
+    lanes.release(record)
+    tally.count(record, outcome)
+    committer.note()
+    this.#scope.onChange()
+  }
+
+  /** The next one of a key may be begun. */
+  #advance(entry: Entry | undefined): void {
+    if (entry === undefined) return
+    this.#unpark(entry)
+    entry.lane.ready.push(entry)
+  }
+
+  /** Puts a record off, and with it those behind it. */
+  #putOff(entry: Entry, dueAt: number, dueAtMs: number): void {
+    const { budget, keepsProgress, committer } = this.#scope
+    const { lane } = entry
+    entry.dueAt = dueAt
+    entry.dueAtMs = dueAtMs
+    for (const one of lane.chainOf(entry)) this.#park(one)
+    if (keepsProgress) lane.version += 1
+    if (dueAt < budget.takeUntil && this.#isTaking) this.#due.add(entry)
+    else {
+      if (keepsProgress) committer.note()
+      if (entry.found.plan.ordering === 'partition') this.#hold(lane)
+    }
+    if (this.#scope.parking.whenFull === 'dead-letter' && this.isFull) this.#makeRoom()
+  }
+
+  #park(entry: Entry): void {
+    this.#scope.lanes.park(entry)
+    this.#parked.add(entry)
+  }
+
+  #unpark(entry: Entry): void {
+    for (const one of entry.lane.chainOf(entry)) {
+      this.#scope.lanes.unpark(one)
+      this.#parked.delete(one)
+    }
+  }
+
+  #onDue(entry: Entry): void {
+    const { lane } = entry
+    if (!this.#isTaking || !lane.isOpen || !entry.isParked) return
+    this.#unpark(entry)
+    lane.ready.push(entry)
+    this.#pump(lane)
+    this.#rest()
+    this.#scope.onChange()
+  }
+
+  /** As much is put off as may be: what has waited longest becomes a dead letter. */
+  #makeRoom(): void {
+    for (const entry of this.#parked) {
+      const { lane, record, found, attempts, error } = entry
+      if (lane.isGone) this.#parked.delete(entry)
+      if (lane.isGone || lane.chainOf(entry)[0] !== entry || error === undefined) continue
+      this.#scope.lanes.unpark(entry)
+      this.#parked.delete(entry)
+      const { route } = found.plan
+      this.#await(entry, this.#scope.handling.deadLetter(record, 'exhausted', error, attempts, route), attempts)
+      return
+    }
+  }
+
+  #stopLane(lane: Lane, cause: RunCause): void {
+    lane.stopCause = cause
+    this.#scope.lanes.clear(lane)
+    this.#scope.onStopped(lane)
+  }
+}
+
+/** An outcome after which the record is behind its lane. */
+function isSettled(outcome: Outcome): outcome is SettledOutcome {
+  return outcome.kind === 'handled' || outcome.kind === 'skipped' || outcome.kind === 'dead-lettered'
+}
+
+/** Whether the first record that waits may be begun beside those that are not settled. */
+function isNext(lane: Lane, isByPartition: boolean): boolean {
+  if (lane.openCount === 0) return true
+  if (isByPartition) return false
+  for (const { found } of lane.entries) return found.plan.ordering !== 'partition'
+  return true
+}
+
+/** An entry whose turn has come and whose route has room. */
+function takeReady({ ready }: Lane): Entry | undefined {
+  const at = ready.findIndex(({ found: { plan } }) => plan.active < plan.concurrency)
+  return at === -1 ? undefined : ready.splice(at, 1)[0]
+}
+
+/** Bytes as a text that is equal for equal bytes only. */
+function textOfKey(key: Uint8Array): string {
+  let text = ''
+  for (const byte of key) text += String.fromCharCode(byte)
+  return text
+}
+
+/** A policy whose longest wait is short still lets another side ask for as much. */
+const LONGEST_WAIT_MS = 86_400_000

@@ -1,0 +1,233 @@
+/**
+ * One partition of a run: which records wait, which are being handled or put off, and which offset to commit. A lane lives
+ * from the first record of a partition to the end of the run, or until the partition moves away.
+ *
+ * Three offsets rise in a lane: `committedTo` <= `next` (everything before it is settled) <= `polledTo` (everything before
+ * it has been received). Between `next` and the last record that was begun there may be records that are settled already.
+ */
+import type { ConsumerRecord, Offset, TimestampMs, TopicPartition, TopicPartitionOffset } from '../record.ts'
+import type { Attempt } from './attempt.ts'
+import type { Due } from './due-queue.ts'
+import type { Found, Work } from './handling.ts'
+import type { OpenRecord, Progress } from './progress.ts'
+import type { RunCause } from './report.ts'
+
+/** A record that was begun and is not settled. */
+export interface Entry extends Due {
+  readonly lane: Lane
+  readonly record: ConsumerRecord
+  readonly found: Found
+  /** Whom it waits for, and who waits for it; undefined where nobody does. */
+  readonly key: string | undefined
+  /** How often its handler was called, as far as it is known. */
+  attempts: number
+  /** Monotonic time before which it is not tried again. */
+  dueAt: number
+  /** The same by the wall clock; 0: at once. */
+  dueAtMs: TimestampMs
+  /** Counts among what is put off. */
+  isParked: boolean
+  /** It is committed before it is handled: for a commit it is settled. */
+  isSpent: boolean
+  /** What its next attempt is made with, and why the last one failed. */
+  work: Work | undefined
+  error: unknown
+}
+
+/** One partition of a run. */
+export class Lane implements TopicPartition {
+  readonly topic: string
+  readonly partition: number
+  /**
+   * A generation since which the partition is held without a break, as far as the run can know. Commits name it, so that
+   * the broker refuses those of a partition that went away and came back unseen.
+   */
+  generationId: number
+  polledTo: Offset
+  committedTo: Offset
+  /** What the newest commit's metadata knows to be settled or open ends here. */
+  rememberedTo: Offset
+  hasCommitted = false
+  /** Grows with everything that a commit's metadata would say. */
+  version = 0
+  committedVersion = 0
+  /** Attempts that are running, where they did not end at once. */
+  readonly running: Set<Attempt> = new Set()
+  /** Entries whose turn has come. */
+  readonly ready: Entry[] = []
+  /** What the route table says of the first record that waits. */
+  found: Found | undefined
+  /** Why the partition got no further, where it did not. */
+  stopCause: RunCause | undefined
+  /** A record could not be finished in this run; those behind it must wait with it. */
+  isHeld = false
+  /** The broker refuses its commits for good. */
+  isRefused = false
+  isGone = false
+  /** Everything before it was begun. */
+  #begunTo: Offset
+  readonly #recalledTo: Offset
+  readonly #recalled: Map<Offset, OpenRecord>
+  #queue: readonly ConsumerRecord[] = []
+  #head = 0
+  readonly #open = new Map<Offset, Entry>()
+  readonly #keys = new Map<string, Entry[]>()
+
+  /** `progress` is what an earlier commit knows beyond the offset. */
+  constructor({ topic, partition, offset }: TopicPartitionOffset, generationId: number, progress?: Progress) {
+    this.topic = topic
+    this.partition = partition
+    this.generationId = generationId
+    this.polledTo = offset
+    this.committedTo = offset
+    this.rememberedTo = offset
+    this.#begunTo = offset
+    this.#recalledTo = progress?.settledTo ?? offset
+    this.#recalled = new Map(progress?.open.map((one) => [one.offset, one]))
+  }
+
+  /** Whether its records may be handled. */
+  get isOpen(): boolean {
+    return !this.isGone && !this.isHeld && this.stopCause === undefined
+  }
+
+  /** The offset to commit: everything before it is settled. */
+  get next(): Offset {
+    for (const [offset, { isSpent }] of this.#open) if (!isSpent) return offset
+    return this.#begunTo
+  }
+
+  /** Whether there is progress that a commit could store. */
+  get isCommittable(): boolean {
+    return (this.isUncommitted || this.version !== this.committedVersion) && !this.isRefused && !this.isGone
+  }
+
+  /** Whether there is progress that is not committed. */
+  get isUncommitted(): boolean {
+    return this.next > this.committedTo
+  }
+
+  /** The record whose turn it is to be begun. */
+  get first(): ConsumerRecord | undefined {
+    return this.#queue[this.#head]
+  }
+
+  get waiting(): readonly ConsumerRecord[] {
+    return this.#head === 0 ? this.#queue : this.#queue.slice(this.#head)
+  }
+
+  /** How many records were begun and are not settled. */
+  get openCount(): number {
+    return this.#open.size
+  }
+
+  /** Records that were begun and are not settled, in the order of their offsets. */
+  get entries(): Iterable<Entry> {
+    return this.#open.values()
+  }
+
+  /** What a commit's metadata is made of. */
+  get progress(): Progress {
+    const open: OpenRecord[] = []
+    for (const { record, attempts, dueAtMs, isSpent } of this.#open.values()) {
+      if (!isSpent) open.push({ offset: record.offset, attempts, dueAtMs })
+    }
+    // What an earlier run had behind what this one has begun is still true.
+    if (this.#recalledTo <= this.#begunTo) return { settledTo: this.#begunTo, open }
+    const later = [...this.#recalled.values()].filter(({ offset }) => offset >= this.#begunTo)
+    return { settledTo: this.#recalledTo, open: [...open, ...later] }
+  }
+
+  push(records: readonly ConsumerRecord[]): void {
+    this.#queue = this.first === undefined ? records : [...this.waiting, ...records]
+    this.#head = 0
+  }
+
+  /** Drops what waits to be begun. */
+  clear(): void {
+    this.#queue = []
+    this.#head = 0
+    this.found = undefined
+  }
+
+  /** Whether an earlier run has settled the record. */
+  isSettled(offset: Offset): boolean {
+    return offset < this.#recalledTo && !this.#recalled.has(offset)
+  }
+
+  /** What an earlier run knew of a record that it did not settle. */
+  recalled(offset: Offset): OpenRecord | undefined {
+    return this.#recalled.size === 0 ? undefined : this.#recalled.get(offset)
+  }
+
+  /** The first record is settled as soon as it is begun. */
+  pass(): void {
+    if (this.#open.size > 0) this.version += 1
+    this.#shift()
+  }
+
+  /** Begins the first record. */
+  begin(record: ConsumerRecord, found: Found, key: string | undefined): Entry {
+    const known = this.recalled(record.offset)
+    const entry: Entry = {
+      lane: this,
+      record,
+      found,
+      key,
+      attempts: known?.attempts ?? 0,
+      dueAt: 0,
+      dueAtMs: known?.dueAtMs ?? 0,
+      isParked: false,
+      isSpent: false,
+      work: undefined,
+      error: undefined,
+    }
+    this.#open.set(record.offset, entry)
+    if (key !== undefined) {
+      const others = this.#keys.get(key)
+      if (others === undefined) this.#keys.set(key, [entry])
+      else others.push(entry)
+    }
+    this.#shift()
+    return entry
+  }
+
+  /** The entry whose turn it is among those with a key. */
+  firstOf(key: string): Entry | undefined {
+    return this.#keys.get(key)?.[0]
+  }
+
+  /** All entries that go with this one: it and those behind it. */
+  chainOf(entry: Entry): readonly Entry[] {
+    return entry.key === undefined ? [entry] : (this.#keys.get(entry.key) ?? [entry])
+  }
+
+  /** The entry is settled. Gives the one that waited for it. */
+  settle(entry: Entry): Entry | undefined {
+    this.#open.delete(entry.record.offset)
+    if (this.#open.size > 0) this.version += 1
+    if (entry.key === undefined) return undefined
+    const chain = this.#keys.get(entry.key)
+    chain?.shift()
+    if (chain?.length === 0) this.#keys.delete(entry.key)
+    return chain?.[0]
+  }
+
+  /** Ends the lane: what runs is given up, and its result will be ignored. */
+  leave(reason: Error): void {
+    this.isGone = true
+    this.giveUp(reason)
+  }
+
+  /** Gives up what runs. */
+  giveUp(reason: Error): void {
+    for (const attempt of this.running) attempt.giveUp(reason)
+  }
+
+  #shift(): void {
+    this.#begunTo = (this.first?.offset ?? this.#begunTo - 1) + 1
+    this.found = undefined
+    this.#head += 1
+    if (this.#head === this.#queue.length) this.clear()
+  }
+}

@@ -1,0 +1,73 @@
+/** What an app says of its routes, with nothing left open: one plan for each route, for the time of a run. */
+import type { App, RetryPolicy } from '../app.ts'
+import { retryPolicy } from '../app.ts'
+import type { Ordering, Route, RouteOptions } from '../router.ts'
+
+/** How records of a route are handled. */
+export interface Plan {
+  /** The route's name. */
+  readonly route: string
+  readonly ordering: Ordering
+  /** Most records at once. */
+  readonly concurrency: number
+  /** Its records are committed before they are handled. */
+  readonly isAtMostOnce: boolean
+  readonly retry: RetryPolicy
+  readonly timeoutMs: number
+  /** Records that are being handled. */
+  active: number
+}
+
+/** What handlers that take records without a route are called. */
+const OTHERWISE = 'otherwise'
+/** Waits up to here are over within a run, most of the time. */
+const LONG_WAIT_MS = 10_000
+/** Unless the consumer says more. Leaves room for the run's own calls within the six connections of a Worker. */
+const DEFAULT_CONCURRENCY = 4
+
+/** The plans of a run. */
+export class Plans {
+  /** Of records that no route takes. */
+  readonly otherwise: Plan
+  readonly #plans = new Map<Route, Plan>()
+
+  /** An attempt that may take longer than `usableMs` would never be seen to time out. */
+  constructor(app: App, usableMs: number) {
+    const planOf = (route: string, options: RouteOptions): Plan => {
+      const isAtMostOnce = options.delivery === 'at-most-once'
+      const retry = retryPolicy(app.retry, options.retry)
+      return {
+        route,
+        ordering: orderingOf(options),
+        concurrency: options.concurrency ?? Number.POSITIVE_INFINITY,
+        isAtMostOnce,
+        retry: isAtMostOnce ? { ...retry, maxAttempts: 1 } : retry,
+        timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, usableMs)),
+        active: 0,
+      }
+    }
+    this.otherwise = planOf(OTHERWISE, {})
+    for (const route of app.routes) this.#plans.set(route, planOf(route.name, route.options))
+  }
+
+  of(route: Route): Plan {
+    return this.#plans.get(route) ?? this.otherwise
+  }
+}
+
+/** Whether commits of an app carry what is settled and put off behind their offsets. */
+export function keepsProgress({ routes, retry }: App): boolean {
+  if (retry.maxMs >= LONG_WAIT_MS) return true
+  return routes.some(
+    ({ options }) => orderingOf(options) !== 'partition' || retryPolicy(retry, options.retry).maxMs >= LONG_WAIT_MS,
+  )
+}
+
+/** Most records at once where the consumer does not say: as many as any route asks for. */
+export function concurrencyOf({ routes }: App): number {
+  return Math.max(DEFAULT_CONCURRENCY, ...routes.map(({ options }) => options.concurrency ?? 0))
+}
+
+function orderingOf({ ordering, concurrency }: RouteOptions): Ordering {
+  return ordering ?? (concurrency === undefined ? 'partition' : 'key')
+}

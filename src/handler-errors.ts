@@ -1,0 +1,43 @@
+/**
+ * What a handler can say about its record besides "handled" and "failed": throw one of these. Any other error leaves it to
+ * the route's retry policy.
+ */
+
+/** The record can never be handled: it becomes a dead letter (`rejected`) without a retry. */
+export class RejectError extends Error {
+  override readonly name = 'RejectError' as const
+}
+
+/** The record needs no handling: it counts as skipped, and its offset is committed. */
+export class SkipError extends Error {
+  override readonly name = 'SkipError' as const
+}
+
+/**
+ * Nothing behind this record may be handled either: its partition stops for this run, and the offset stays. The next run
+ * tries the record again.
+ */
+export class StopError extends Error {
+  override readonly name = 'StopError' as const
+}
+
+/** The attempt failed, and another makes sense after `delayMs` at the earliest. It counts as an attempt. */
+export class RetryAfterError extends Error {
+  override readonly name = 'RetryAfterError' as const
+  readonly delayMs: number
+
+  /** @throws {TypeError} for a delay that is no number of milliseconds from 0 on */
+  constructor(delayMs: number, message: string = `Try again after ${delayMs} ms.`, options?: ErrorOptions) {
+    super(message, options)
+    if (!(delayMs >= 0)) throw new TypeError(`RetryAfterError takes milliseconds from 0 on, and got ${delayMs}.`)
+    this.delayMs = delayMs
+  }
+}
+
+/**
+ * For handlers: says that this record can never be handled. It becomes a dead letter with reason `rejected` at once.
+ * @throws {RejectError} always.
+ */
+export function reject(reason: string, options?: { readonly cause?: unknown }): never {
+  throw new RejectError(reason, options)
+}
