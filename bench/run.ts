@@ -8,8 +8,10 @@ import { drain } from './drain.ts'
 import { cronTax } from './cron-tax.ts'
 import { kafkaDrain } from './kafka-drain.ts'
 import { kafkaProduce } from './kafka-produce.ts'
+import { keyOrder } from './key-order.ts'
 import { log } from './log.ts'
 import { LOAD_CORE, flushUs, machine, pinSelf, stolenTicks } from './machine.ts'
+import { poison } from './poison.ts'
 import { produce } from './produce.ts'
 import { type BenchOptions, type BenchResult, printGoals } from './report.ts'
 import { router } from './router.ts'
@@ -19,6 +21,8 @@ const benches: Readonly<Record<string, (options: BenchOptions) => Promise<BenchR
   drain,
   router,
   log,
+  'key-order': keyOrder,
+  poison,
   'kafka-produce': kafkaProduce,
   'kafka-drain': kafkaDrain,
   'cron-tax': cronTax,

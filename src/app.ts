@@ -9,7 +9,7 @@ import { ambiguities, compileRoutes } from './route-table.ts'
 import type { RouteTable } from './route-table.ts'
 import { createRouter, matchTopicName } from './router.ts'
 import { deliveries, orderings } from './router.ts'
-import type { Otherwise, RetryOptions, Route, RouteOptions, Router } from './router.ts'
+import type { BreakerOptions, Otherwise, RetryOptions, Route, RouteOptions, Router } from './router.ts'
 import { topicNameProblem } from './topic.ts'
 import type { Topic } from './topic.ts'
 
@@ -29,6 +29,8 @@ export interface AppOptions {
   readonly autoOffsetReset?: AutoOffsetReset
   /** How much may be put off at a time on routes whose ordering is `key` or `none`. */
   readonly parking?: ParkingOptions
+  /** When a route stops because too much of it becomes dead letters; null: never. Routes may override it. */
+  readonly breaker?: BreakerOptions | null
   /** Names that topics may have, beside Kafka's own rule. @default /^[a-z0-9_.]+$/ */
   readonly topicNames?: RegExp
 }
@@ -63,7 +65,11 @@ export interface App {
   readonly attemptTimeoutMs: number
   readonly autoOffsetReset: AutoOffsetReset
   readonly parking: Parking
+  readonly breaker: BreakerPolicy | null
 }
+
+/** When a breaker opens, with nothing left open. */
+export type BreakerPolicy = Required<BreakerOptions>
 
 /** A retry policy with nothing left open. */
 export type RetryPolicy = Required<RetryOptions>
@@ -75,6 +81,8 @@ export const retryDefaults: RetryPolicy = Object.freeze({
   maxAgeMs: null,
   when: () => 'retry' as const,
 })
+
+const breakerDefaults: BreakerPolicy = Object.freeze({ minDeadLetters: 20, share: 0.5, windowMs: 60_000 })
 
 const parkingDefaults: Parking = Object.freeze({ maxRecords: 1_000, maxBytes: 8_388_608, whenFull: 'wait' })
 
@@ -102,6 +110,7 @@ export function defineApp(options: AppOptions): App {
     ...retryProblems('retry', options.retry ?? {}),
     ...timeoutProblems('attemptTimeoutMs', options.attemptTimeoutMs),
     ...parkingProblems(options.parking ?? {}),
+    ...breakerProblems('breaker', options.breaker),
   ]
   if (subscription.length === 0) problems.push('There is no topic: list one in topics or add a route.')
   if (problems.length > 0) {
@@ -123,6 +132,7 @@ export function defineApp(options: AppOptions): App {
       maxBytes: options.parking?.maxBytes ?? parkingDefaults.maxBytes,
       whenFull: options.parking?.whenFull ?? parkingDefaults.whenFull,
     },
+    breaker: breakerPolicy(breakerDefaults, options.breaker),
   }
 }
 
@@ -135,6 +145,18 @@ export function retryPolicy(base: RetryPolicy, over: RetryOptions = {}): RetryPo
     maxMs: over.maxMs ?? Math.max(base.maxMs, over.initialMs ?? 0),
     factor: over.factor ?? base.factor,
     when: over.when ?? base.when,
+  }
+}
+
+/** A policy with some fields replaced; null: no breaker. */
+export function breakerPolicy(base: BreakerPolicy | null, over?: BreakerOptions | null): BreakerPolicy | null {
+  if (over === undefined) return base
+  if (over === null) return null
+  const under = base ?? breakerDefaults
+  return {
+    minDeadLetters: over.minDeadLetters ?? under.minDeadLetters,
+    share: over.share ?? under.share,
+    windowMs: over.windowMs ?? under.windowMs,
   }
 }
 
@@ -185,6 +207,7 @@ function routeProblems(routes: readonly Route[]): string[] {
       ...retryProblems(`Route ${route.name}: retry`, route.options.retry ?? {}),
       ...timeoutProblems(`Route ${route.name}: attemptTimeoutMs`, route.options.attemptTimeoutMs),
       ...orderProblems(`Route ${route.name}: `, route.options),
+      ...breakerProblems(`Route ${route.name}: breaker`, route.options.breaker),
     ]),
     ...[...byName].flatMap(([name, group]) =>
       group.length > 1 && !tied.some(([a]) => a.name === name)
@@ -253,6 +276,15 @@ function parkingProblems({ maxRecords, maxBytes, whenFull }: ParkingOptions): st
     ...rangeProblems('parking.maxRecords', maxRecords, 1, 100_000, true),
     ...rangeProblems('parking.maxBytes', maxBytes, 1, 1_073_741_824, true),
     ...wordProblems('parking.whenFull', whenFull, ['wait', 'dead-letter']),
+  ]
+}
+
+function breakerProblems(where: string, breaker: BreakerOptions | null | undefined): string[] {
+  if (breaker === undefined || breaker === null) return []
+  return [
+    ...rangeProblems(`${where}.minDeadLetters`, breaker.minDeadLetters, 1, 1_000_000, true),
+    ...rangeProblems(`${where}.share`, breaker.share, 0.01, 1, false),
+    ...rangeProblems(`${where}.windowMs`, breaker.windowMs, 1_000, 3_600_000, true),
   ]
 }
 

@@ -44,7 +44,7 @@ export { kafkaErrors } from './kafka-errors.ts'
 export { systemClock } from './clock.ts'
 export { systemRandom } from './random.ts'
 
-export type { App, AppOptions, Parking, ParkingOptions, RetryPolicy } from './app.ts'
+export type { App, AppOptions, BreakerPolicy, Parking, ParkingOptions, RetryPolicy } from './app.ts'
 export type { Backoff, BackoffOptions } from './backoff.ts'
 export type {
   AutoOffsetReset,
@@ -72,7 +72,7 @@ export type { MemoryBrokerOptions } from './brokers/memory.ts'
 export type { RestBrokerOptions } from './brokers/rest.ts'
 export type { Clock } from './clock.ts'
 export type { Consumer, ConsumerOptions, RunOptions } from './consumer.ts'
-export type { RunCause, RunEnd, RunReport, StoppedPartition } from './consumer/report.ts'
+export type { OpenedBreaker, RunCause, RunEnd, RunReport, StoppedPartition } from './consumer/report.ts'
 export type {
   DeadLetter,
   DeadLetterCause,
@@ -103,6 +103,7 @@ export type {
   TopicPartitionOffset,
 } from './record.ts'
 export type {
+  BreakerOptions,
   Delivery,
   FieldValue,
   Handler,

@@ -115,6 +115,18 @@ export interface RouteOptions {
   readonly concurrency?: number
   /** @default 'at-least-once' */
   readonly delivery?: Delivery
+  /** When the route stops because too much of it becomes dead letters; null: never. @default the app's */
+  readonly breaker?: BreakerOptions | null
+}
+
+/** When so many dead letters come out of a route that it had better stop for the rest of the run. */
+export interface BreakerOptions {
+  /** Fewer within the window never open it. @default 20, legal 1 to 1000000 */
+  readonly minDeadLetters?: number
+  /** The part of the records of the window that must be dead letters. @default 0.5, legal 0.01 to 1 */
+  readonly share?: number
+  /** The window, milliseconds. @default 60000, legal 1000 to 3600000 */
+  readonly windowMs?: number
 }
 
 /**

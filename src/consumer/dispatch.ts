@@ -138,6 +138,10 @@ export class Dispatch {
     }
     const found = (lane.found ??= handling.find(record))
     const { plan } = found
+    if (plan.breaker?.isOpen === true) {
+      this.#hold(lane)
+      return false
+    }
     if (plan.active >= plan.concurrency || !isNext(lane, plan.ordering === 'partition')) return false
     const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
     const known = lane.recalled(record.offset)
@@ -155,7 +159,7 @@ export class Dispatch {
     const outcome = this.#scope.handling.handle(lane, record, found, 1, now)
     if (!(outcome instanceof Promise) && isSettled(outcome)) {
       lane.pass()
-      this.#count(record, outcome)
+      this.#count(record, found, outcome)
       return
     }
     this.#await(lane.begin(record, found, key), outcome, 1)
@@ -228,7 +232,7 @@ export class Dispatch {
     if (lane.isGone) return
     if (isSettled(outcome)) {
       this.#advance(lane.settle(entry))
-      this.#count(record, outcome)
+      this.#count(record, entry.found, outcome)
       return
     }
     if (outcome.kind === 'retry') {
@@ -258,10 +262,14 @@ export class Dispatch {
     this.#scope.lanes.clear(lane)
   }
 
-  #count(record: ConsumerRecord, outcome: SettledOutcome): void {
-    const { lanes, tally, committer } = this.#scope
+  #count(record: ConsumerRecord, { plan }: Found, outcome: SettledOutcome): void {
+    const { lanes, tally, committer, clock } = this.#scope
     lanes.release(record)
     tally.count(record, outcome)
+    const { breaker } = plan
+    if (breaker?.count(outcome.kind === 'dead-lettered', clock.monotonic()) === true) {
+      tally.countOpened({ route: plan.route, ...breaker.counts })
+    }
     committer.note()
     this.#scope.onChange()
   }

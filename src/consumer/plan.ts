@@ -1,7 +1,8 @@
 /** What an app says of its routes, with nothing left open: one plan for each route, for the time of a run. */
 import type { App, RetryPolicy } from '../app.ts'
-import { retryPolicy } from '../app.ts'
+import { breakerPolicy, retryPolicy } from '../app.ts'
 import type { Ordering, Route, RouteOptions } from '../router.ts'
+import { Breaker } from './breaker.ts'
 
 /** How records of a route are handled. */
 export interface Plan {
@@ -14,6 +15,7 @@ export interface Plan {
   readonly isAtMostOnce: boolean
   readonly retry: RetryPolicy
   readonly timeoutMs: number
+  readonly breaker: Breaker | undefined
   /** Records that are being handled. */
   active: number
 }
@@ -36,18 +38,25 @@ export class Plans {
     const planOf = (route: string, options: RouteOptions): Plan => {
       const isAtMostOnce = options.delivery === 'at-most-once'
       const retry = retryPolicy(app.retry, options.retry)
+      const breaker = breakerPolicy(app.breaker, options.breaker)
       return {
         route,
         ordering: orderingOf(options),
         concurrency: options.concurrency ?? Number.POSITIVE_INFINITY,
         isAtMostOnce,
         retry: isAtMostOnce ? { ...retry, maxAttempts: 1 } : retry,
+        breaker: breaker === null ? undefined : new Breaker(breaker),
         timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, usableMs)),
         active: 0,
       }
     }
     this.otherwise = planOf(OTHERWISE, {})
     for (const route of app.routes) this.#plans.set(route, planOf(route.name, route.options))
+  }
+
+  /** Every plan. */
+  get all(): readonly Plan[] {
+    return [this.otherwise, ...this.#plans.values()]
   }
 
   of(route: Route): Plan {

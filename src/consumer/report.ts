@@ -37,6 +37,14 @@ export interface StoppedPartition extends TopicPartition {
   readonly cause: RunCause
 }
 
+/** A route that took nothing more, because too much of it became dead letters. */
+export interface OpenedBreaker {
+  readonly route: string
+  /** Of the records settled within the window, so many became dead letters. */
+  readonly deadLettered: number
+  readonly settled: number
+}
+
 /**
  * `polled` is the sum of `handled`, `skipped`, the counts in `deadLettered`, `remembered`, `lost` and `unfinished`: every
  * record that was read is in exactly one of them.
@@ -67,6 +75,8 @@ export interface RunReport {
   /** Offsets of handled records that could not be committed: the records before them come again. */
   readonly uncommitted: readonly TopicPartitionOffset[]
   readonly stopped: readonly StoppedPartition[]
+  /** Routes whose breaker opened. Their offsets stay; the next run tries them again. */
+  readonly breakers: readonly OpenedBreaker[]
   /** With `claim-held`: when another try is worth it. */
   readonly retryAfterMs?: number
   /** With `broker-error`, and with `deadline` where the broker was failing to the end. */

@@ -4,7 +4,7 @@ import type { Log, LogEvent } from '../logger.ts'
 import type { ConsumerRecord, TopicPartitionOffset } from '../record.ts'
 import type { Outcome } from './handling.ts'
 import type { Lane } from './lane.ts'
-import type { RunReport } from './report.ts'
+import type { OpenedBreaker, RunReport } from './report.ts'
 
 /** An outcome after which the run goes on to the next record. */
 export type SettledOutcome = Extract<Outcome, { readonly kind: 'handled' | 'skipped' | 'dead-lettered' }>
@@ -17,6 +17,7 @@ export class Tally {
   #retried = 0
   #remembered = 0
   #lost = 0
+  readonly #opened: OpenedBreaker[] = []
   readonly #deadLettered: Partial<Record<DeadLetterReason, number>> = {}
   readonly #log: Log | undefined
 
@@ -37,6 +38,12 @@ export class Tally {
   countLost({ topic, partition, offset }: ConsumerRecord): void {
     this.#lost += 1
     this.log({ level: 'error', event: 'lost', topic, partition, offset })
+  }
+
+  /** A route takes nothing more in this run. */
+  countOpened(opened: OpenedBreaker): void {
+    this.#opened.push(opened)
+    this.log({ level: 'error', event: 'breaker opened', ...opened })
   }
 
   count(record: ConsumerRecord, outcome: SettledOutcome): void {
@@ -89,6 +96,7 @@ export class Tally {
       ...facts,
       ...counts,
       deadLettered: { ...this.#deadLettered },
+      breakers: [...this.#opened],
       committed: newest(lanes.filter((lane) => lane.hasCommitted)).map((lane) => at(lane, lane.committedTo)),
       uncommitted: newest(lanes.filter((lane) => lane.isUncommitted)).map((lane) => at(lane, lane.next)),
       stopped: lanes.flatMap((lane) =>

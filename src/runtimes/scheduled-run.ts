@@ -38,7 +38,7 @@ class RunFailedError extends Error {
 
 /**
  * Runs the app once.
- * @throws {RunFailedError} when the broker was failing to the end or a partition got no further.
+ * @throws {RunFailedError} when the broker was failing to the end, a partition got no further, or a route's breaker opened.
  * @throws {ConfigError} for a dead-letter store this platform does not have.
  */
 export async function scheduledRun(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
@@ -64,11 +64,16 @@ export async function scheduledRun(app: App, config: FunctionsConfig, run: Sched
   return report
 }
 
-function problemOf({ groupId, stopped, cause }: RunReport): string | undefined {
+function problemOf({ groupId, stopped, breakers, cause }: RunReport): string | undefined {
   const [first] = stopped
   if (first !== undefined) {
     const others = stopped.length === 1 ? '' : ` and ${stopped.length - 1} more`
     return `The run of ${groupId} could not go on at ${first.topic}[${first.partition}] offset ${first.offset}${others}: ${first.cause.message}`
+  }
+  const [breaker] = breakers
+  if (breaker !== undefined) {
+    const { route, deadLettered, settled } = breaker
+    return `The run of ${groupId} stopped route ${route}: ${deadLettered} of its last ${settled} records became dead letters. Its offsets stay; see what its handler depends on.`
   }
   return cause === undefined ? undefined : `The run of ${groupId} failed: ${cause.message}`
 }

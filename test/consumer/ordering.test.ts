@@ -201,9 +201,9 @@ describe('ordering by key', () => {
     await bench.clock.advance(1_000)
     // One poll was out already.
     await produce(bench, ['b1'])
-    await bench.clock.advance(1_000)
+    await bench.clock.advance(500)
     await produce(bench, ['b2'])
-    await bench.clock.advance(1_000)
+    await bench.clock.advance(500)
     const meanwhile = [...bench.ended]
     mended = true
     await bench.clock.advance(50_000)
