@@ -5,6 +5,8 @@
 import { backoffDefaults } from './backoff.ts'
 import type { AutoOffsetReset } from './broker.ts'
 import { ConfigError } from './errors.ts'
+import { redriveTopicName, retryTopicName } from './return-topic.ts'
+import type { ReturnTopic } from './return-topic.ts'
 import { ambiguities, compileRoutes } from './route-table.ts'
 import type { RouteTable } from './route-table.ts'
 import { createRouter, matchTopicName } from './router.ts'
@@ -31,6 +33,11 @@ export interface AppOptions {
   readonly parking?: ParkingOptions
   /** When a route stops because too much of it becomes dead letters; null: never. Routes may override it. */
   readonly breaker?: BreakerOptions | null
+  /**
+   * Reads `<topic>.<group>-redrive` of each topic as well, through which a redrive brings dead letters back to this group
+   * and to no other. @default false
+   */
+  readonly redrive?: boolean
   /** Names that topics may have, beside Kafka's own rule. @default /^[a-z0-9_.]+$/ */
   readonly topicNames?: RegExp
 }
@@ -56,8 +63,10 @@ export interface App {
   readonly groupId: string
   /** Every defined topic by its name: those listed and those of the routes. */
   readonly topics: ReadonlyMap<string, Topic>
-  /** The names of the topics that have routes or are listed, sorted. */
+  /** The names of the topics that have routes or are listed, and of those that bring records back, sorted. */
   readonly subscription: readonly string[]
+  /** Topics that bring records back to this group, by name. */
+  readonly returnTopics: ReadonlyMap<string, ReturnTopic>
   readonly routes: readonly Route[]
   readonly table: RouteTable
   readonly otherwise: Otherwise
@@ -80,6 +89,7 @@ export const retryDefaults: RetryPolicy = Object.freeze({
   maxAttempts: 3,
   maxAgeMs: null,
   when: () => 'retry' as const,
+  topicDelaysMs: [],
 })
 
 const breakerDefaults: BreakerPolicy = Object.freeze({ minDeadLetters: 20, share: 0.5, windowMs: 60_000 })
@@ -90,6 +100,8 @@ const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
 const MAX_ATTEMPT_TIMEOUT_MS = 900_000
 const MAX_BACKOFF_MS = 86_400_000
 const MAX_CONCURRENCY = 1_000
+const MAX_STAGES = 10
+const MAX_STAGE_MS = 604_800_000
 const DEFAULT_TOPIC_NAMES = /^[a-z0-9_.]+$/
 
 /**
@@ -100,13 +112,16 @@ export function defineApp(options: AppOptions): App {
   const { groupId, topics = [], router = createRouter(), topicNames = DEFAULT_TOPIC_NAMES } = options
   const listed = [...topics, ...router.routes.map(({ match }) => match.topic)]
   const subscription = [...new Set(listed.map((topic) => (typeof topic === 'string' ? topic : topic.name)))].sort()
+  const retry = retryPolicy(retryDefaults, options.retry)
+  const returning = returnTopicsOf(options, subscription, router.routes, retry)
   const defined = listed.filter((topic) => typeof topic !== 'string').map((topic) => topic.narrows ?? topic)
   const problems = [
     ...groupIdProblems(groupId),
     ...subscription.flatMap((name) => nameProblems(name, topicNames)),
     ...twinProblems(defined),
     ...collisionProblems(subscription),
-    ...routeProblems(router.routes),
+    ...routeProblems(router.routes, retry),
+    ...returning.flatMap((topic) => (typeof topic === 'string' ? [topic] : [])),
     ...retryProblems('retry', options.retry ?? {}),
     ...timeoutProblems('attemptTimeoutMs', options.attemptTimeoutMs),
     ...parkingProblems(options.parking ?? {}),
@@ -117,14 +132,16 @@ export function defineApp(options: AppOptions): App {
     const count = problems.length === 1 ? '1 problem' : `${problems.length} problems`
     throw new ConfigError(`Cannot define the app: ${count}:\n${problems.map((problem) => `- ${problem}`).join('\n')}`)
   }
+  const returnTopics = returning.filter((topic) => typeof topic !== 'string')
   return {
     groupId,
+    returnTopics: new Map(returnTopics.map((topic) => [topic.name, topic])),
     topics: new Map(defined.map((topic) => [topic.name, topic])),
-    subscription,
+    subscription: [...subscription, ...returnTopics.map(({ name }) => name)].sort(),
     routes: [...router.routes],
     table: compileRoutes(router.routes),
     otherwise: router.fallback,
-    retry: retryPolicy(retryDefaults, options.retry),
+    retry,
     attemptTimeoutMs: options.attemptTimeoutMs ?? DEFAULT_ATTEMPT_TIMEOUT_MS,
     autoOffsetReset: options.autoOffsetReset ?? 'earliest',
     parking: {
@@ -145,7 +162,31 @@ export function retryPolicy(base: RetryPolicy, over: RetryOptions = {}): RetryPo
     maxMs: over.maxMs ?? Math.max(base.maxMs, over.initialMs ?? 0),
     factor: over.factor ?? base.factor,
     when: over.when ?? base.when,
+    topicDelaysMs: over.topicDelaysMs ?? base.topicDelaysMs,
   }
+}
+
+/** The topics that bring records back, or what is wrong with one. */
+function returnTopicsOf(
+  { groupId, redrive = false }: AppOptions,
+  sources: readonly string[],
+  routes: readonly Route[],
+  retry: RetryPolicy,
+): (ReturnTopic | string)[] {
+  const stages = new Map<string, number>()
+  for (const { match, options } of routes) {
+    const source = matchTopicName(match)
+    const { length } = retryPolicy(retry, options.retry).topicDelaysMs
+    stages.set(source, Math.max(stages.get(source) ?? 0, length))
+  }
+  return sources.flatMap((source) => {
+    const retries = Array.from({ length: Math.min(stages.get(source) ?? 0, MAX_STAGES) }, (_, index) => index + 1)
+    return [...retries, ...(redrive ? [0] : [])].map((stage) => {
+      const name = stage === 0 ? redriveTopicName(source, groupId) : retryTopicName(source, groupId, stage)
+      if (name !== undefined) return { name, source, stage }
+      return `Topic ${source}: no topic can be called after it and the group ${JSON.stringify(groupId)}, through which records would come back: choose a group id of letters, digits, dots, dashes and underscores.`
+    })
+  })
 }
 
 /** A policy with some fields replaced; null: no breaker. */
@@ -198,7 +239,7 @@ function collisionProblems(names: readonly string[]): string[] {
   )
 }
 
-function routeProblems(routes: readonly Route[]): string[] {
+function routeProblems(routes: readonly Route[], retry: RetryPolicy): string[] {
   const byName = Map.groupBy(routes, (route) => route.name)
   const tied = ambiguities(routes)
   return [
@@ -206,7 +247,7 @@ function routeProblems(routes: readonly Route[]): string[] {
       ...matchProblems(route),
       ...retryProblems(`Route ${route.name}: retry`, route.options.retry ?? {}),
       ...timeoutProblems(`Route ${route.name}: attemptTimeoutMs`, route.options.attemptTimeoutMs),
-      ...orderProblems(`Route ${route.name}: `, route.options),
+      ...orderProblems(`Route ${route.name}: `, route.options, retryPolicy(retry, route.options.retry)),
       ...breakerProblems(`Route ${route.name}: breaker`, route.options.breaker),
     ]),
     ...[...byName].flatMap(([name, group]) =>
@@ -252,6 +293,7 @@ function retryProblems(where: string, retry: RetryOptions): string[] {
     ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_BACKOFF_MS, true),
     ...rangeProblems(`${where}.maxMs`, retry.maxMs, initialMs, MAX_BACKOFF_MS, true),
     ...rangeProblems(`${where}.factor`, retry.factor, 1, 100, false),
+    ...stageProblems(`${where}.topicDelaysMs`, retry.topicDelaysMs ?? []),
     ...(retry.when === undefined || typeof retry.when === 'function'
       ? []
       : [`${where}.when is no function: give one that says what an error calls for.`]),
@@ -259,7 +301,11 @@ function retryProblems(where: string, retry: RetryOptions): string[] {
 }
 
 /** What is wrong with what a route says of order, concurrency and delivery. */
-function orderProblems(where: string, { ordering, concurrency, delivery, retry }: RouteOptions): string[] {
+function orderProblems(
+  where: string,
+  { ordering, concurrency, delivery, retry }: RouteOptions,
+  { topicDelaysMs }: RetryPolicy,
+): string[] {
   const problems = [
     ...wordProblems(`${where}ordering`, ordering, orderings),
     ...wordProblems(`${where}delivery`, delivery, deliveries),
@@ -267,6 +313,12 @@ function orderProblems(where: string, { ordering, concurrency, delivery, retry }
   ]
   if (delivery === 'at-most-once' && (retry?.maxAttempts ?? 1) > 1) {
     problems.push(`${where}at-most-once calls a handler once: leave retry.maxAttempts out, or take at-least-once.`)
+  }
+  if (topicDelaysMs.length > 0 && ordering !== 'none') {
+    problems.push(`${where}retry topics keep no order: set ordering to none, or leave retry.topicDelaysMs out.`)
+  }
+  if (topicDelaysMs.length > 0 && delivery === 'at-most-once') {
+    problems.push(`${where}at-most-once tries nothing again: leave retry.topicDelaysMs out, or take at-least-once.`)
   }
   return problems
 }
@@ -291,6 +343,11 @@ function breakerProblems(where: string, breaker: BreakerOptions | null | undefin
 function wordProblems(where: string, word: string | undefined, words: readonly string[]): string[] {
   if (word === undefined || words.includes(word)) return []
   return [`${where} is ${JSON.stringify(word)}: choose of ${words.join(', ')}.`]
+}
+
+function stageProblems(where: string, delaysMs: readonly number[]): string[] {
+  if (delaysMs.length > MAX_STAGES) return [`${where} has ${delaysMs.length} waits: give up to ${MAX_STAGES}.`]
+  return delaysMs.flatMap((delayMs, index) => rangeProblems(`${where}[${index}]`, delayMs, 1_000, MAX_STAGE_MS, true))
 }
 
 function timeoutProblems(where: string, timeoutMs: number | undefined): string[] {

@@ -68,6 +68,12 @@ export interface RetryOptions extends BackoffOptions {
    * @default every failure is retried
    */
   readonly when?: (error: unknown) => RetryDecision
+  /**
+   * For routes whose ordering is `none`: what failed on every attempt goes to the topic `<topic>.<group>-retry-1`, is tried
+   * again after the first of these waits, then goes to `-retry-2` and so on, and becomes a dead letter after the last. Its
+   * offset is committed meanwhile. Milliseconds. @default [] , legal up to 10 waits of 1000 to 604800000
+   */
+  readonly topicDelaysMs?: readonly number[]
 }
 
 /** What a failure calls for: another attempt as far as the policy goes, a dead letter, nothing, or the end of its partition for this run. */

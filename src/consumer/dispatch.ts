@@ -142,9 +142,9 @@ export class Dispatch {
       this.#hold(lane)
       return false
     }
-    if (plan.active >= plan.concurrency || !isNext(lane, plan.ordering === 'partition')) return false
+    if (plan.active >= plan.concurrency || !isNext(lane, found)) return false
     const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
-    const known = lane.recalled(record.offset)
+    const known = found.returned ?? lane.recalled(record.offset)
     const before = key === undefined ? undefined : lane.firstOf(key)
     if (before !== undefined) {
       const entry = lane.begin(record, found, key)
@@ -245,7 +245,7 @@ export class Dispatch {
     if (entry.isSpent) this.#lose(entry)
     else this.#park(entry)
     if (outcome.kind === 'stopped') this.#stopLane(lane, outcome.cause)
-    else if (entry.found.plan.ordering === 'partition') this.#hold(lane)
+    else if (isStrict(entry.found)) this.#hold(lane)
   }
 
   /** Committed, and not handled: that is what at-most-once may cost. */
@@ -262,10 +262,10 @@ export class Dispatch {
     this.#scope.lanes.clear(lane)
   }
 
-  #count(record: ConsumerRecord, { plan }: Found, outcome: SettledOutcome): void {
+  #count(record: ConsumerRecord, { plan, returned }: Found, outcome: SettledOutcome): void {
     const { lanes, tally, committer, clock } = this.#scope
     lanes.release(record)
-    tally.count(record, outcome)
+    tally.count(returned?.record ?? record, outcome)
     const { breaker } = plan
     if (breaker?.count(outcome.kind === 'dead-lettered', clock.monotonic()) === true) {
       tally.countOpened({ route: plan.route, ...breaker.counts })
@@ -292,7 +292,7 @@ export class Dispatch {
     if (dueAt < budget.takeUntil && this.#isTaking) this.#due.add(entry)
     else {
       if (keepsProgress) committer.note()
-      if (entry.found.plan.ordering === 'partition') this.#hold(lane)
+      if (isStrict(entry.found)) this.#hold(lane)
     }
     if (this.#scope.parking.whenFull === 'dead-letter' && this.isFull) this.#makeRoom()
   }
@@ -342,15 +342,21 @@ export class Dispatch {
 
 /** An outcome after which the record is behind its lane. */
 function isSettled(outcome: Outcome): outcome is SettledOutcome {
-  return outcome.kind === 'handled' || outcome.kind === 'skipped' || outcome.kind === 'dead-lettered'
+  const { kind } = outcome
+  return kind === 'handled' || kind === 'skipped' || kind === 'dead-lettered' || kind === 'deferred'
 }
 
 /** Whether the first record that waits may be begun beside those that are not settled. */
-function isNext(lane: Lane, isByPartition: boolean): boolean {
+function isNext(lane: Lane, found: Found): boolean {
   if (lane.openCount === 0) return true
-  if (isByPartition) return false
-  for (const { found } of lane.entries) return found.plan.ordering !== 'partition'
+  if (isStrict(found)) return false
+  for (const first of lane.entries) return !isStrict(first.found)
   return true
+}
+
+/** What waits for everything before it. Records of a retry topic are due in the order in which they lie. */
+function isStrict({ plan, returned }: Found): boolean {
+  return plan.ordering === 'partition' || returned !== undefined
 }
 
 /** An entry whose turn has come and whose route has room. */

@@ -3,17 +3,22 @@
  * dead letter; and where that cannot be stored, its partition stops.
  */
 import type { App } from '../app.ts'
+import { appendOnce } from '../append-once.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { sleep } from '../clock.ts'
+import type { Broker, Call, NewTopic } from '../broker.ts'
 import { deadLetterId } from '../dead-letter.ts'
 import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../dead-letter.ts'
+import { digestOf } from '../digest.ts'
 import { HandlerError, KedgeError, RecordError } from '../errors.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
 import type { ConsumerRecord } from '../record.ts'
 import { RejectError, RetryAfterError, SkipError, StopError } from '../handler-errors.ts'
+import { retryTopicName, returned, returning } from '../return-topic.ts'
+import type { ReturnedRecord } from '../return-topic.ts'
 import { unread } from '../route-table.ts'
 import type { Matched } from '../route-table.ts'
 import type { Handler } from '../router.ts'
@@ -26,13 +31,15 @@ import { deadLetterCauseOf, runCauseOf } from './cause.ts'
 import type { Lane } from './lane.ts'
 import { keepsProgress, Plans } from './plan.ts'
 import type { Plan } from './plan.ts'
+import { longestWaitMs, returnTopicLike } from './return-topics.ts'
 import type { RunCause } from './report.ts'
 
-/** What became of a record. After `retry`, `stopped` and `unfinished` its offset stays uncommitted. */
+/** What became of a record. `deferred`: it is durable in a retry topic. After `retry`, `stopped` and `unfinished` its offset stays uncommitted. */
 export type Outcome =
   | { readonly kind: 'handled' }
   | { readonly kind: 'skipped' }
   | { readonly kind: 'unfinished' }
+  | { readonly kind: 'deferred' }
   | {
       readonly kind: 'retry'
       /** Not before, milliseconds from now. */
@@ -47,6 +54,7 @@ export type Outcome =
 /** What handling needs of its run. */
 export interface HandlingScope extends AttemptScope {
   readonly app: App
+  readonly broker: Broker
   readonly deadLetters: DeadLetterStore
   readonly clock: Clock
   readonly random: Random
@@ -61,6 +69,8 @@ export interface HandlingScope extends AttemptScope {
 export interface Found {
   readonly matched: Matched | 'unreadable' | undefined
   readonly plan: Plan
+  /** The record came back through a topic of the group. */
+  readonly returned?: ReturnedRecord
 }
 
 /** A record with the handler that is to have it. */
@@ -69,6 +79,7 @@ export interface Work extends AttemptWork {
   /** As it was read, for a dead letter. */
   readonly record: ConsumerRecord
   readonly plan: Plan
+  readonly returned: ReturnedRecord | undefined
   /** Monotonic time of its first attempt in this run. */
   readonly startedAt: number
 }
@@ -84,10 +95,13 @@ class InvalidValue {
 const handled: Outcome = { kind: 'handled' }
 const skipped: Outcome = { kind: 'skipped' }
 const unfinished: Outcome = { kind: 'unfinished' }
+const deferred: Outcome = { kind: 'deferred' }
 
 /** Tries to store one dead letter. More would spend the run on a store that is down. */
 const MAX_PUTS = 4
 const putBackoff: Backoff = { initialMs: 100, maxMs: 2_000, factor: 3 }
+/** Of an idempotency key. */
+const MAX_KEY_LENGTH = 255
 /** The part of a run that one record may need; the rest is for finding it and getting to it. */
 const USABLE_PART = 0.9
 
@@ -109,6 +123,13 @@ export class Handling {
 
   /** What the routes say of a record. */
   find(record: ConsumerRecord): Found {
+    const { returnTopics } = this.#scope.app
+    const back = returnTopics.size > 0 && returnTopics.has(record.topic) ? returned(record) : undefined
+    if (back !== undefined) return { ...this.#foundFor(back.record), returned: back }
+    return this.#foundFor(record)
+  }
+
+  #foundFor(record: ConsumerRecord): Found {
     const matched = this.#scope.app.table.find(record)
     // Nearly all look-ups find one of a few routes; those that read the value give an object of their own.
     const known = this.#found.get(matched)
@@ -123,15 +144,14 @@ export class Handling {
    * Handles a record, at once where its handler and schema answer at once. `number` is 1 on the first attempt; `now` is the
    * present monotonic time.
    */
-  handle(
-    lane: Lane,
-    record: ConsumerRecord,
-    { matched, plan }: Found,
-    number: number,
-    now: number,
-  ): Outcome | Promise<Outcome> {
-    if (matched === undefined) return this.#otherwise(lane, record, number, now)
-    if (matched !== 'unreadable') return this.#routed(lane, record, matched, plan, number, now)
+  handle(lane: Lane, read: ConsumerRecord, found: Found, number: number, now: number): Outcome | Promise<Outcome> {
+    const { matched, plan, returned } = found
+    if (returned !== undefined && returned.groupId !== this.#scope.groupId) return skipped
+    const record = returned?.record ?? read
+    if (matched === undefined) return this.#otherwise(lane, record, found, number, now)
+    if (matched !== 'unreadable') {
+      return this.#routed({ lane, record, plan, returned, startedAt: now }, matched, number, now)
+    }
     const error = new RecordError(
       `A record of ${record.topic} cannot be routed: its routes ask for fields of the value, which is not JSON.`,
     )
@@ -144,37 +164,38 @@ export class Handling {
   }
 
   #routed(
-    lane: Lane,
-    record: ConsumerRecord,
+    base: Omit<Work, 'typed' | 'handler'>,
     { route, json }: Matched,
-    plan: Plan,
     number: number,
     now: number,
   ): Outcome | Promise<Outcome> {
+    const { record } = base
     const { handler } = route
     const { topic } = route.match
-    if (typeof topic === 'string') {
-      return this.#attempt({ lane, record, typed: record, handler, plan, startedAt: now }, number, now)
-    }
+    if (typeof topic === 'string') return this.#attempt({ ...base, typed: record, handler }, number, now)
     try {
       const value = checkValue(topic, json === unread || record.value === null ? readValue(topic, record.value) : json)
       if (value instanceof Promise) {
-        const later = handlerAfter(value, handler)
-        return this.#attempt({ lane, record, typed: record, handler: later, plan, startedAt: now }, number, now)
+        return this.#attempt({ ...base, typed: record, handler: handlerAfter(value, handler) }, number, now)
       }
-      const typed = withValue(record, value)
-      return this.#attempt({ lane, record, typed, handler, plan, startedAt: now }, number, now)
+      return this.#attempt({ ...base, typed: withValue(record, value), handler }, number, now)
     } catch (error) {
       return this.deadLetter(record, 'invalid', error, 0, route.name)
     }
   }
 
-  #otherwise(lane: Lane, record: ConsumerRecord, number: number, now: number): Outcome | Promise<Outcome> {
+  #otherwise(
+    lane: Lane,
+    record: ConsumerRecord,
+    { plan, returned }: Found,
+    number: number,
+    now: number,
+  ): Outcome | Promise<Outcome> {
     const { otherwise } = this.#scope.app
     if (otherwise === 'skip') return skipped
     if (typeof otherwise === 'function') {
-      const plan = this.#plans.otherwise
-      return this.#attempt({ lane, record, typed: record, handler: otherwise, plan, startedAt: now }, number, now)
+      const work = { lane, record, typed: record, handler: otherwise, plan, returned, startedAt: now }
+      return this.#attempt(work, number, now)
     }
     const error = new RecordError(`No route takes a record of ${record.topic}: add a route or set otherwise.`)
     if (otherwise === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
@@ -208,16 +229,18 @@ export class Handling {
       if (decision === 'dead-letter') return this.deadLetter(record, 'rejected', error, number, plan.route)
     }
     const reason = this.#giveUpReason(work, number, result.kind)
-    return reason === undefined
-      ? this.#retry(work, number, error)
-      : this.deadLetter(record, reason, error, number, plan.route)
+    if (reason === undefined) return this.#retry(work, number, error)
+    const stage = this.#stageAfter(work)
+    return stage === undefined || reason === 'too-old'
+      ? this.deadLetter(record, reason, error, number, plan.route)
+      : this.#defer(work, stage, number, error)
   }
 
   /** Why there is no further attempt, or undefined where there is one. */
   #giveUpReason(work: Work, number: number, kind: 'failed' | 'timeout'): DeadLetterReason | undefined {
     const { clock } = this.#scope
     const spent = kind === 'timeout' ? 'timeout' : 'exhausted'
-    if (number >= work.plan.retry.maxAttempts) return spent
+    if (number - (work.returned?.attempts ?? 0) >= work.plan.retry.maxAttempts) return spent
     const { maxAgeMs } = work.plan.retry
     if (maxAgeMs !== null && clock.now() - work.record.timestampMs > maxAgeMs) return 'too-old'
     if (this.#isCounting) return undefined
@@ -248,6 +271,46 @@ export class Handling {
     return { kind: 'retry', waitMs, work, error }
   }
 
+  /** The stage of the retry topic that comes next; undefined where there is none. */
+  #stageAfter({ plan, lane }: Work): number | undefined {
+    const { topicDelaysMs } = plan.retry
+    const stage = (this.#scope.app.returnTopics.get(lane.topic)?.stage ?? 0) + 1
+    return stage <= topicDelaysMs.length ? stage : undefined
+  }
+
+  /** Puts a record into a retry topic. */
+  async #defer({ record, plan, returned }: Work, stage: number, attempts: number, error: unknown): Promise<Outcome> {
+    const { app, broker, clock, log } = this.#scope
+    const { topic: source, partition, offset } = record
+    const name = retryTopicName(source, app.groupId, stage) ?? ''
+    const delayMs = plan.retry.topicDelaysMs[stage - 1] ?? 0
+    const redriveCount = returned?.redriveCount ?? 0
+    const { groupId } = app
+    const back = returning(name, { groupId, record, attempts, dueAtMs: clock.now() + delayMs, redriveCount })
+    // The source's length tells two apart whose topics have one name.
+    const place = `${name}/${source.length}/${partition}/${offset}/${redriveCount}`
+    const idempotencyKey = place.length <= MAX_KEY_LENGTH ? place : await digestOf(place)
+    const create = (through: Broker, call: Call | undefined): Promise<NewTopic> =>
+      returnTopicLike(through, { source, name, longestMs: longestWaitMs(app) }, call)
+    const failure = await this.#store((call) => appendOnce({ broker, records: [back], idempotencyKey, create }, call))
+    if (failure !== undefined)
+      return failure === unfinished ? unfinished : { kind: 'stopped', cause: runCauseOf(failure) }
+    const { name: cause, code } = runCauseOf(error)
+    const { route } = plan
+    log?.({
+      level: 'warn',
+      event: 'retry later',
+      topic: source,
+      partition,
+      offset,
+      route,
+      waitMs: delayMs,
+      cause,
+      code,
+    })
+    return deferred
+  }
+
   /** Makes a record a dead letter. */
   async deadLetter(
     record: ConsumerRecord,
@@ -267,18 +330,19 @@ export class Handling {
       failedAtMs: clock.now(),
       route,
     }
-    const failure = await this.#put(letter)
+    const { deadLetters } = this.#scope
+    const failure = await this.#store((call) => deadLetters.put(letter, call))
     if (failure === undefined) return { kind: 'dead-lettered', reason }
     return failure === unfinished ? unfinished : { kind: 'stopped', cause: runCauseOf(failure) }
   }
 
-  /** Stores a letter. Gives what failed, `unfinished` where the run ended before that was clear, or undefined. */
-  async #put(letter: DeadLetter): Promise<unknown> {
-    const { deadLetters, calls, random, ending } = this.#scope
+  /** Makes something durable. Gives what failed, `unfinished` where the run ended before that was clear, or undefined. */
+  async #store(put: (call: Call) => Promise<void>): Promise<unknown> {
+    const { calls, random, ending } = this.#scope
     for (let tries = 1; ; tries++) {
       if (!calls.mayMake || ending.aborted) return unfinished
       try {
-        await calls.make((call) => deadLetters.put(letter, call), { signal: ending })
+        await calls.make(put, { signal: ending })
         return undefined
       } catch (error) {
         if (ending.aborted) return unfinished

@@ -168,7 +168,7 @@ export class Lane implements TopicPartition {
 
   /** Begins the first record. */
   begin(record: ConsumerRecord, found: Found, key: string | undefined): Entry {
-    const known = this.recalled(record.offset)
+    const known = found.returned ?? this.recalled(record.offset)
     const entry: Entry = {
       lane: this,
       record,

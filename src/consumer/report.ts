@@ -46,8 +46,8 @@ export interface OpenedBreaker {
 }
 
 /**
- * `polled` is the sum of `handled`, `skipped`, the counts in `deadLettered`, `remembered`, `lost` and `unfinished`: every
- * record that was read is in exactly one of them.
+ * `polled` is the sum of `handled`, `skipped`, the counts in `deadLettered`, `remembered`, `lost`, `deferred` and
+ * `unfinished`: every record that was read is in exactly one of them.
  */
 export interface RunReport {
   readonly runId: string
@@ -68,6 +68,8 @@ export interface RunReport {
   readonly remembered: number
   /** Records of routes with at-most-once that were committed, and not handled because the run ended. They do not come again. */
   readonly lost: number
+  /** Records that went to a retry topic, to be tried later. */
+  readonly deferred: number
   /** Records that were read and left as they are: they come again in the next run. */
   readonly unfinished: number
   /** The newest offset that this run committed, for each partition. */

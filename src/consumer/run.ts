@@ -33,6 +33,7 @@ import { keepsProgress } from './plan.ts'
 import { decodeProgress } from './progress.ts'
 import type { Progress } from './progress.ts'
 import type { RunCause, RunEnd, RunReport } from './report.ts'
+import { makeReturnTopics } from './return-topics.ts'
 import { Tally } from './tally.ts'
 import { Watchdog } from './watchdog.ts'
 
@@ -87,6 +88,7 @@ export class Run {
   #isJoining = false
   /** Records in the newest answer that had any. */
   #newestAnswer = 0
+  #hasTriedTopics = false
   #wakers: (() => void)[] = []
 
   constructor(scope: RunScope) {
@@ -253,6 +255,7 @@ export class Run {
       else this.#meetClaim(error)
       return false
     }
+    if (await this.#hasMadeTopics(error)) return true
     this.#cause = runCauseOf(error)
     this.#tally.log({ level: 'warn', event: 'poll failed', code: this.#cause.code, cause: this.#cause.message })
     if (!(error instanceof KedgeError) || !error.retriable) {
@@ -260,6 +263,21 @@ export class Run {
       return false
     }
     return await this.#pause(backoffMs(brokerBackoff, failures, random, error.retryAfterMs))
+  }
+
+  /** Whether a poll failed because topics were missing that bring records back, and are there now. Tried once a run. */
+  async #hasMadeTopics(error: unknown): Promise<boolean> {
+    const { app, broker } = this.#scope
+    const isUnknown = error instanceof KedgeError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION'
+    if (!isUnknown || app.returnTopics.size === 0 || this.#hasTriedTopics || !this.#calls.mayMake) return false
+    this.#hasTriedTopics = true
+    try {
+      return await this.#calls.make((call) => makeReturnTopics(app, broker, call), { signal: this.#reading.signal })
+    } catch (failure) {
+      const { code, message } = runCauseOf(failure)
+      this.#tally.log({ level: 'error', event: 'topics missing', code, cause: message })
+      return false
+    }
   }
 
   /**

@@ -7,7 +7,7 @@ import type { Lane } from './lane.ts'
 import type { OpenedBreaker, RunReport } from './report.ts'
 
 /** An outcome after which the run goes on to the next record. */
-export type SettledOutcome = Extract<Outcome, { readonly kind: 'handled' | 'skipped' | 'dead-lettered' }>
+export type SettledOutcome = Extract<Outcome, { readonly kind: 'handled' | 'skipped' | 'dead-lettered' | 'deferred' }>
 
 /** The counts of one run. */
 export class Tally {
@@ -17,6 +17,7 @@ export class Tally {
   #retried = 0
   #remembered = 0
   #lost = 0
+  #deferred = 0
   readonly #opened: OpenedBreaker[] = []
   readonly #deadLettered: Partial<Record<DeadLetterReason, number>> = {}
   readonly #log: Log | undefined
@@ -49,6 +50,7 @@ export class Tally {
   count(record: ConsumerRecord, outcome: SettledOutcome): void {
     if (outcome.kind === 'handled') this.#handled += 1
     else if (outcome.kind === 'skipped') this.#skipped += 1
+    else if (outcome.kind === 'deferred') this.#deferred += 1
     else this.#deadLettered[outcome.reason] = (this.#deadLettered[outcome.reason] ?? 0) + 1
     if (this.#log === undefined) return
     const { topic, partition, offset } = record
@@ -77,7 +79,8 @@ export class Tally {
       retried: this.#retried,
       remembered: this.#remembered,
       lost: this.#lost,
-      unfinished: this.polled - this.#handled - this.#skipped - this.#remembered - this.#lost - dead,
+      deferred: this.#deferred,
+      unfinished: this.polled - this.#handled - this.#skipped - this.#remembered - this.#lost - this.#deferred - dead,
     }
     const { runId, ended, calls, durationMs, cause } = facts
     const level = ended === 'broker-error' ? 'error' : 'info'

@@ -23,7 +23,7 @@ import { ConfigError, DeadLetterError } from '../errors.ts'
 import { bytesOf } from '../record.ts'
 import { attempt, checkCall, unsupported } from './call.ts'
 import { encodeDeadLetter } from './codec.ts'
-import { digestOf } from './digest.ts'
+import { digestOf } from '../digest.ts'
 import { isInvalidParameter, sqsError, tooLarge } from './sqs-errors.ts'
 
 /** Options of `sqsDeadLetters`. */

@@ -1,5 +1,5 @@
 /** The name of the dead-letter topic of a source topic and a group. */
-import { digestOf } from './digest.ts'
+import { digestOf } from '../digest.ts'
 
 /** Spring's suffix. */
 export const DEAD_LETTER_TOPIC_SUFFIX = '-dlt'

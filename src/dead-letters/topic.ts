@@ -10,7 +10,7 @@ import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, 
 import { BrokerError, DeadLetterError } from '../errors.ts'
 import type { ProducerRecord } from '../record.ts'
 import { checkCall, listLimit, matches, unsupported } from './call.ts'
-import { digestOf } from './digest.ts'
+import { digestOf } from '../digest.ts'
 import { headersOfLetter } from './topic-headers.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
 import { type TopicScan, openTopicScan } from './topic-scan.ts'

@@ -21,11 +21,11 @@ interface Area {
 }
 
 const vocabulary =
-  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64|sticky-assignor'
+  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64|sticky-assignor|return-topic'
 
 const areas: readonly Area[] = [
   { name: 'vocabulary', rank: 0, files: new RegExp(`^src/(${vocabulary})\\.ts$`) },
-  { name: 'ports', rank: 1, files: /^src\/(broker|broker-validation|dead-letter)\.ts$/ },
+  { name: 'ports', rank: 1, files: /^src\/(broker|broker-validation|dead-letter|append-once)\.ts$/ },
   { name: 'log', rank: 1, files: /^src\/log\//, beside: ['ports'] },
   {
     name: 'behaviour',
