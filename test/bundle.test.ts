@@ -49,8 +49,9 @@ describe('the Worker', () => {
   it('is small', async () => {
     const worker = await bundleWorker({ file: 'functions/worker.ts' })
 
-    // Twice as large means that zod came in whole: import it as `* as z`, so that what nobody uses stays out.
-    expect(worker.gzipBytes).toBeLessThan(85 * KIB)
+    // What a function may weigh, compressed. Where it is far more, zod came in whole: import it as `* as z`, so that what
+    // nobody uses stays out.
+    expect(worker.gzipBytes).toBeLessThan(100 * KIB)
   })
 })
 
