@@ -49,6 +49,7 @@ export class Committer {
   #cancelTimer: (() => void) | undefined
   #lastError: unknown
   #isClosed = false
+  #isMetadataRefused = false
 
   constructor(scope: CommitScope) {
     this.#scope = scope
@@ -143,7 +144,8 @@ export class Committer {
     const { broker, group, runId, clock, calls, keepsProgress, onContact, onClaimLost, onRefused } = this.#scope
     const marks = lanes.map((lane) => {
       const { next, version } = lane
-      const { metadata, reach } = keepsProgress ? encodeProgress(next, lane.progress) : { metadata: null, reach: next }
+      const isTelling = keepsProgress && !this.#isMetadataRefused
+      const { metadata, reach } = isTelling ? encodeProgress(next, lane.progress) : { metadata: null, reach: next }
       return { next, version, metadata, reach }
     })
     const offsets = lanes.map(({ topic, partition }, index) => {
@@ -159,6 +161,11 @@ export class Committer {
         this.close()
         onClaimLost(error)
         return false
+      }
+      if (isMetadataRefused(error) && !this.#isMetadataRefused) {
+        // A cluster may take less than Kafka does by default. What is not remembered comes again.
+        this.#isMetadataRefused = true
+        return await this.#commitLanes(lanes, generationId)
       }
       if (mayCureItself(error)) {
         this.#lastError = error
@@ -189,6 +196,10 @@ export class Committer {
     }
     return true
   }
+}
+
+function isMetadataRefused(error: unknown): boolean {
+  return error instanceof KedgeError && error.code === 'OFFSET_METADATA_TOO_LARGE'
 }
 
 /** Kafka calls an unknown topic retriable, for it may be new; one from which records came was deleted. */

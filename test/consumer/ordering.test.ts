@@ -187,6 +187,38 @@ describe('ordering by key', () => {
     expect(await bench.committed()).toEqual([1_500, -1])
   })
 
+  test('commits without what it would remember, where the broker takes less of it', async () => {
+    const router = createRouter().on(
+      { topic: TOPIC },
+      (record) => {
+        if (nameOf(record) === 'a0') throw new Error('no')
+      },
+      { ordering: 'key', retry: { maxAttempts: 2, initialMs: 5_000, maxMs: 5_000 } },
+    )
+    const bench = await openBench({
+      app: { router },
+      wrap: (broker) =>
+        withCalls(broker, {
+          commit: async (group, offsets, ...more) => {
+            if (offsets !== 'polled' && offsets.some(({ metadata }) => typeof metadata === 'string')) {
+              throw new BrokerError('OFFSET_METADATA_TOO_LARGE', 'too large')
+            }
+            await broker.commit(group, offsets, ...more)
+          },
+        }),
+    })
+    await produce(bench, ['b0', 'a0', 'c0', 'd0'])
+
+    const report = await bench.drain({}, { commitIntervalMs: 100 })
+
+    expect(report).toMatchObject({
+      handled: 3,
+      deadLettered: { exhausted: 1 },
+      committed: [{ offset: 4 }],
+      stopped: [],
+    })
+  })
+
   test('reads no further where as much is put off as may be, and goes on when some of it is settled', async () => {
     let mended = false
     const bench = await openRoute(
