@@ -35,7 +35,10 @@ export interface ConsumerOptions {
    * Worker; legal 1 to 1000
    */
   readonly concurrency?: number
-  /** Most records in one poll (max.poll.records). At most twice as many wait in memory. @default 500, legal 1 to 100000 */
+  /**
+   * Most records in one poll (max.poll.records). At most twice as many wait in memory, and five times as many where routes
+   * have an order of their own and room for more at once. @default 500, legal 1 to 100000
+   */
   readonly maxPollRecords?: number
   /** Most bytes in one poll (fetch.max.bytes). At most twice as many wait in memory. @default 4194304, legal 1 to 1073741824 */
   readonly maxPollBytes?: number

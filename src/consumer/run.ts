@@ -60,6 +60,8 @@ export interface RunScope {
   readonly stopWhenEmpty: boolean
 }
 
+/** So many full answers may wait where handlers have nothing to do. */
+const HUNGRY_ANSWERS = 4
 const brokerBackoff: Backoff = { initialMs: 100, maxMs: 5_000, factor: 2 }
 
 /** One run of an app. */
@@ -326,8 +328,12 @@ export class Run {
    */
   #hasRoom(): boolean {
     const { waiting, waitingBytes, assigned } = this.#lanes
-    if (waiting > this.#scope.maxPollRecords || waitingBytes > this.#scope.maxPollBytes) return false
-    if (this.#dispatch.isFull) return false
+    const { maxPollRecords, maxPollBytes, concurrency } = this.#scope
+    if (waitingBytes > maxPollBytes || this.#dispatch.isFull) return false
+    // What is here may be of few keys or partitions only, and more of it let handlers begin that have nothing to do.
+    const isHungry = this.#keepsProgress && this.#dispatch.active < concurrency
+    if (isHungry) return waiting <= maxPollRecords * HUNGRY_ANSWERS
+    if (waiting > maxPollRecords) return false
     return waiting <= this.#newestAnswer || this.#dispatch.active < Math.min(this.#scope.concurrency, assigned)
   }
 

@@ -3,8 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { Broker, PollResult } from '../../src/broker.ts'
 import { BrokerError } from '../../src/errors.ts'
 import type { LogEvent } from '../../src/logger.ts'
-import { openBench, withCalls } from '../support/consumer.ts'
-import { until } from '../support/until.ts'
+import { finish, openBench, withCalls } from '../support/consumer.ts'
 
 function joining(retryAfterMs: number): PollResult {
   return { records: [], generationId: 0, assignment: [], retryAfterMs }
@@ -63,12 +62,12 @@ describe('a poll that ends before its join', () => {
     })
     await bench.produce(['a', 'b', 'c'])
 
-    const running = bench.drain()
+    const running = bench.start({ stopWhenEmpty: true })
     for (let n = 0; n < 3; n++) {
-      await until(() => release.length === n + 1)
+      while (release.length <= n) await bench.clock.advance(10)
       release[n]?.()
     }
-    const report = await running
+    const report = await finish(bench.clock, running)
 
     expect(report).toMatchObject({
       ended: 'drained',
