@@ -3,6 +3,7 @@ import type { Call } from '../broker.ts'
 import type { Clock } from '../clock.ts'
 import { DEFAULT_LIST_LIMIT, type DeadLetter, type DeadLetterQuery } from '../dead-letter.ts'
 import { DeadLetterError, abortError } from '../errors.ts'
+import { withinTime } from '../time-limit.ts'
 
 /** Most letters of one page. */
 const MAX_LIST_LIMIT = 1000
@@ -18,26 +19,9 @@ export async function attempt<T>(
   clock: Clock,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  if (signal?.aborted === true) throw abortError(signal)
-  const controller = new AbortController()
-  const { promise: ended, reject } = Promise.withResolvers<never>()
-  const end = (reason: Error): void => {
-    reject(reason)
-    controller.abort(reason)
-  }
-  const onAbort = (): void => {
-    if (signal !== undefined) end(abortError(signal))
-  }
-  const cancelTimer = clock.after(timeoutMs, () => {
-    end(new DeadLetterError('TIMEOUT', `Cannot ${what}: no answer within ${timeoutMs} ms. The outcome is unknown.`))
-  })
-  signal?.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await Promise.race([work(controller.signal), ended])
-  } finally {
-    cancelTimer()
-    signal?.removeEventListener('abort', onAbort)
-  }
+  const timedOut = (): Error =>
+    new DeadLetterError('TIMEOUT', `Cannot ${what}: no answer within ${timeoutMs} ms. The outcome is unknown.`)
+  return await withinTime({ signal, timeoutMs, timedOut }, clock, work)
 }
 
 /** @throws what a call to a closed store, or with an aborted signal, rejects with. */

@@ -3,7 +3,7 @@
  * them all would put the AWS SDK into the Worker.
  */
 import type { DeadLetterDriver, DeadLetterStore } from '../dead-letter.ts'
-import { ConfigError } from '../errors.ts'
+import { driverOf } from './driver-of.ts'
 
 /** Drivers by the URL's scheme, without its colon. */
 export type DeadLetterDrivers = Readonly<Record<string, DeadLetterDriver>>
@@ -13,17 +13,6 @@ export type DeadLetterDrivers = Readonly<Record<string, DeadLetterDriver>>
  * @throws {ConfigError} INVALID_CONFIG for what is no URL, or whose scheme this runtime has no driver for.
  */
 export async function openDeadLetters(address: string, drivers: DeadLetterDrivers): Promise<DeadLetterStore> {
-  const known = Object.keys(drivers).join(', ')
-  if (!URL.canParse(address)) {
-    throw new ConfigError(`Cannot open the dead-letter store: KEDGE_DEAD_LETTERS is not a URL. Schemes here: ${known}.`)
-  }
-  const url = new URL(address)
-  const scheme = url.protocol.slice(0, -1)
-  const driver = Object.hasOwn(drivers, scheme) ? drivers[scheme] : undefined
-  if (driver === undefined) {
-    throw new ConfigError(
-      `Cannot open the dead-letter store: KEDGE_DEAD_LETTERS has the scheme ${scheme}, for which this runtime has no driver. It has: ${known}.`,
-    )
-  }
+  const { driver, url } = driverOf({ what: 'dead-letter store', setting: 'KEDGE_DEAD_LETTERS', address }, drivers)
   return await driver(url)
 }
