@@ -19,10 +19,11 @@ const parts: readonly (readonly [heading: string, pattern: string])[] = [
   ['Gateway: one file for each group of calls', 'src/gateway/routes/*.ts'],
   ['Brokers: drivers', 'src/brokers/**/*.ts'],
   ['Dead-letter stores: drivers', 'src/dead-letters/*.ts'],
+  ['Idempotency stores: drivers', 'src/idempotency/*.ts'],
   ['Behaviour: producing, routing, consuming', 'src/{producer,router,route-table,app,consumer}.ts'],
   ['Behaviour: inside a run', 'src/consumer/*.ts'],
   ['The embedded log', 'src/log/*.ts'],
-  ['Ports', 'src/{broker,dead-letter}.ts'],
+  ['Ports', 'src/{broker,dead-letter,idempotency}.ts'],
 ]
 const LAST_HEADING = 'Vocabulary'
 

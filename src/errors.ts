@@ -56,6 +56,18 @@ export const ownErrors = {
     retriable: true,
     description: 'The dead-letter store could not be reached or refused to store for now.',
   },
+  IDEMPOTENCY_STORE_UNAVAILABLE: {
+    retriable: true,
+    description: 'The idempotency store could not be reached or refused to serve for now.',
+  },
+  RECORD_IN_PROGRESS: {
+    retriable: true,
+    description: "Another attempt holds the lock on the record's idempotency key and has not ended yet.",
+  },
+  LOCK_LOST: {
+    retriable: false,
+    description: 'The lock on an idempotency key lapsed and is no longer held by the one who took it.',
+  },
   HANDLER_TIMEOUT: { retriable: true, description: 'A handler did not settle within its per-attempt timeout.' },
   HANDLER_FAILED: { retriable: true, description: 'A handler threw or rejected.' },
 } as const
@@ -151,13 +163,25 @@ export class DeadLetterError extends KedgeError {
   override readonly name = 'DeadLetterError' as const
 }
 
+/** An idempotency store refused or failed a call. */
+export class IdempotencyError extends KedgeError {
+  override readonly name = 'IdempotencyError' as const
+}
+
 /** A request that the gateway itself refuses, before any broker is asked. */
 export class GatewayError extends KedgeError {
   override readonly name = 'GatewayError' as const
 }
 
 /** Every error of ours, for an exhaustive `switch` on `name`. */
-export type AnyKedgeError = BrokerError | ConfigError | RecordError | HandlerError | DeadLetterError | GatewayError
+export type AnyKedgeError =
+  | BrokerError
+  | ConfigError
+  | RecordError
+  | HandlerError
+  | DeadLetterError
+  | IdempotencyError
+  | GatewayError
 
 /** The error thrown for an aborted call: the signal's own reason where it is an error, else one with code ABORTED. */
 export function abortError(signal: AbortSignal): Error {

@@ -2,7 +2,7 @@
  * The public API: everything here runs on every platform, Workers and browsers included, and needs nothing but `fetch`.
  * What belongs to one platform or brings a large dependency has a path of its own (package.json, `exports`):
  * `kedge/brokers/log`, `kedge/dead-letters/sqs`, `kedge/gateway`, `kedge/runtimes/cloudflare`, `kedge/runtimes/lambda`,
- * `kedge/runtimes/node-gateway`.
+ * `kedge/runtimes/node-gateway`, and under `kedge/idempotency/` each store but the one in memory.
  */
 
 // Topics, producing, consuming
@@ -16,12 +16,13 @@ export { backoffDefaults } from './backoff.ts'
 export { headersOf, headerText, lastHeader } from './headers.ts'
 export { bytesOf, exactTextOf, textOf } from './record.ts'
 
-// Brokers and dead-letter stores
+// Brokers, dead-letter stores and idempotency stores
 export { memoryBroker } from './brokers/memory.ts'
 export { restBroker, restBrokerDefaults } from './brokers/rest.ts'
 export { memoryDeadLetters } from './dead-letters/memory.ts'
 export { topicDeadLetters } from './dead-letters/topic.ts'
 export { decodeDeadLetter, encodeDeadLetter } from './dead-letters/codec.ts'
+export { memoryIdempotency } from './idempotency/memory.ts'
 export { deadLetterId, deadLetterReasons, isDeadLetterReason } from './dead-letter.ts'
 export { partitionForKey } from './partitioner.ts'
 
@@ -32,6 +33,7 @@ export {
   DeadLetterError,
   GatewayError,
   HandlerError,
+  IdempotencyError,
   isErrorCode,
   isRetriableCode,
   KedgeError,
@@ -88,6 +90,16 @@ export type { MemoryDeadLettersOptions } from './dead-letters/memory.ts'
 export type { TopicDeadLettersOptions } from './dead-letters/topic.ts'
 export type { AnyKedgeError, ErrorCode, ErrorDetails, KafkaErrorName, OwnErrorCode, RecordIssue } from './errors.ts'
 export type { HeadersInput } from './headers.ts'
+export type {
+  BeginOptions,
+  BeginResult,
+  CompleteOptions,
+  IdempotencyDriver,
+  IdempotencyFeatures,
+  IdempotencyKey,
+  IdempotencyStore,
+} from './idempotency.ts'
+export type { MemoryIdempotencyOptions } from './idempotency/memory.ts'
 export type { Log, LogEvent, LogLevel, LogValue } from './logger.ts'
 export type { EachResult, ProduceCall, Producer, ProducerOptions, RecordInput, RecordOptions } from './producer.ts'
 export type { Random } from './random.ts'

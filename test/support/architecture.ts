@@ -25,7 +25,7 @@ const vocabulary =
 
 const areas: readonly Area[] = [
   { name: 'vocabulary', rank: 0, files: new RegExp(`^src/(${vocabulary})\\.ts$`) },
-  { name: 'ports', rank: 1, files: /^src\/(broker|broker-validation|dead-letter|append-once)\.ts$/ },
+  { name: 'ports', rank: 1, files: /^src\/(broker|broker-validation|dead-letter|append-once|idempotency)\.ts$/ },
   { name: 'log', rank: 1, files: /^src\/log\//, beside: ['ports'] },
   {
     name: 'behaviour',
@@ -35,6 +35,7 @@ const areas: readonly Area[] = [
   { name: 'gateway', rank: 3, files: /^src\/gateway\//, never: ['log', 'behaviour'] },
   { name: 'brokers', rank: 3, files: /^src\/brokers\//, never: ['behaviour'] },
   { name: 'dead-letters', rank: 3, files: /^src\/dead-letters\//, never: ['log', 'behaviour'] },
+  { name: 'idempotency', rank: 3, files: /^src\/idempotency\//, never: ['log', 'behaviour'] },
   { name: 'runtimes', rank: 4, files: /^src\/(runtimes\/|config\.ts$)/ },
   // Beside the ladder: the public API names what users may import, and nothing of ours imports it.
   { name: 'public API', rank: 5, files: /^src\/index\.ts$/ },
@@ -47,12 +48,14 @@ const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   { name: /^zod$/, files: /^src\/gateway\/|^src\/config\.ts$|^functions\/app\.ts$/ },
   { name: /^@upstash\/kafka$/, files: /^src\/brokers\/rest(\.ts$|\/)/ },
   { name: /^@platformatic\/kafka$/, files: /^src\/brokers\/kafka(\.ts$|\/)/ },
-  { name: /^@aws-sdk\//, files: /^src\/dead-letters\/sqs[a-z-]*\.ts$/ },
+  { name: /^@aws-sdk\/client-sqs$/, files: /^src\/dead-letters\/sqs[a-z-]*\.ts$/ },
+  { name: /^@aws-sdk\/client-dynamodb$/, files: /^src\/idempotency\/dynamodb[a-z-]*\.ts$/ },
   // Types only: there is no code in a package of this name.
   { name: /^aws-lambda$/, files: /^src\/runtimes\/lambda[a-z-]*\.ts$/ },
   {
     name: /^node:/,
-    files: /^src\/runtimes\/|^src\/config\.ts$|^functions\/|^src\/brokers\/log\.ts$|^src\/log\/node-sqlite\.ts$/,
+    files:
+      /^src\/runtimes\/|^src\/config\.ts$|^functions\/|^src\/brokers\/log\.ts$|^src\/log\/node-sqlite\.ts$|^src\/idempotency\/sqlite\.ts$/,
   },
 ]
 
@@ -153,8 +156,10 @@ function directionProblem(from: Area, target: string): string | undefined {
 /** A driver makes a port's object. The parts that it shares with others of its folder do not. */
 function isDriver(file: string, text: string | undefined): boolean {
   return (
-    /^src\/(brokers|dead-letters)\//.test(file) &&
-    /^export (async )?function \w+\((?:(?!\n\})[^])*?\): (Promise<)?(Broker|DeadLetterStore)>? \{/m.test(text ?? '')
+    /^src\/(brokers|dead-letters|idempotency)\//.test(file) &&
+    /^export (async )?function \w+\((?:(?!\n\})[^])*?\): (Promise<)?(Broker|DeadLetterStore|IdempotencyStore)>? \{/m.test(
+      text ?? '',
+    )
   )
 }
 
