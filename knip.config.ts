@@ -10,6 +10,7 @@ const config: KnipConfig = {
     'prove/run.ts',
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
+    'test/idempotency/{in-worker,contender}.ts',
   ],
   project: ['{src,functions,scripts,test,bench,prove,examples}/**/*.ts', '*.config.ts'],
   vitest: { config: ['vitest.config.ts', 'vitest.kafka.config.ts'] },

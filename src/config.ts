@@ -108,6 +108,8 @@ export interface FunctionsConfig {
   readonly sessionTimeoutMs: number | undefined
   /** URL of the dead-letter store. */
   readonly deadLetters: string
+  /** URL of the idempotency store; absent where there is none. */
+  readonly idempotency: string | undefined
   /** Longest run, milliseconds; absent means the runtime's own default. */
   readonly runMs: number | undefined
   readonly runSubrequests: number | undefined
@@ -367,6 +369,14 @@ const settings = {
     description:
       'Where records go that cannot be handled. `topic:` alone is a topic of the gateway for each source topic and group, made where it is missing; with a name, that topic.',
   }),
+  KEDGE_IDEMPOTENCY: setting(text.optional(), {
+    part: 'functions',
+    legal:
+      '`memory:`; on Workers also `do:BINDING`, `d1:BINDING` or `kv:BINDING`; on Lambda and Node also `sqlite:PATH` or `dynamodb://TABLE`',
+    default: 'none',
+    description:
+      'Where the outcomes of records are kept that are handled effectively once, so that a repeat is recognised.',
+  }),
   KEDGE_RUN_MS: setting(wholeNumber(1000, MAX_RUN_MS).optional(), {
     part: 'functions',
     legal: `1000 to ${MAX_RUN_MS} milliseconds`,
@@ -517,6 +527,7 @@ function functionsConfig(env: Environment): FunctionsConfig {
     groupInstanceId: env.KEDGE_GROUP_INSTANCE,
     sessionTimeoutMs: env.KEDGE_SESSION_TIMEOUT_MS,
     deadLetters: env.KEDGE_DEAD_LETTERS,
+    idempotency: env.KEDGE_IDEMPOTENCY,
     runMs: env.KEDGE_RUN_MS,
     runSubrequests: env.KEDGE_RUN_SUBREQUESTS,
   }
