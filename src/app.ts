@@ -5,6 +5,7 @@
 import { backoffDefaults } from './backoff.ts'
 import type { AutoOffsetReset } from './broker.ts'
 import { ConfigError } from './errors.ts'
+import { MAX_KEEP_MS } from './idempotency.ts'
 import { redriveTopicName, retryTopicName } from './return-topic.ts'
 import type { ReturnTopic } from './return-topic.ts'
 import { ambiguities, compileRoutes } from './route-table.ts'
@@ -303,7 +304,7 @@ function retryProblems(where: string, retry: RetryOptions): string[] {
 /** What is wrong with what a route says of order, concurrency and delivery. */
 function orderProblems(
   where: string,
-  { ordering, concurrency, delivery, retry }: RouteOptions,
+  { ordering, concurrency, delivery, retry, once }: RouteOptions,
   { topicDelaysMs }: RetryPolicy,
 ): string[] {
   const problems = [
@@ -314,6 +315,12 @@ function orderProblems(
   if (delivery === 'at-most-once' && (retry?.maxAttempts ?? 1) > 1) {
     problems.push(`${where}at-most-once calls a handler once: leave retry.maxAttempts out, or take at-least-once.`)
   }
+  if (once !== undefined && delivery !== 'effectively-once') {
+    problems.push(
+      `${where}once says how to deliver effectively once: set delivery to effectively-once, or leave it out.`,
+    )
+  }
+  problems.push(...rangeProblems(`${where}once.keepMs`, once?.keepMs, 1, MAX_KEEP_MS, true))
   if (topicDelaysMs.length > 0 && ordering !== 'none') {
     problems.push(`${where}retry topics keep no order: set ordering to none, or leave retry.topicDelaysMs out.`)
   }

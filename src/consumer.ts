@@ -18,6 +18,7 @@ import { concurrencyOf } from './consumer/plan.ts'
 import { Run } from './consumer/run.ts'
 import type { DeadLetterStore } from './dead-letter.ts'
 import { ConfigError } from './errors.ts'
+import type { IdempotencyStore } from './idempotency.ts'
 import type { Log } from './logger.ts'
 import { systemRandom } from './random.ts'
 import type { Random } from './random.ts'
@@ -27,6 +28,8 @@ export interface ConsumerOptions {
   readonly broker: Broker
   /** Where records go that cannot be handled. */
   readonly deadLetters: DeadLetterStore
+  /** What routes with `effectively-once` are locked in and remembered by. @default none, and such routes are refused */
+  readonly idempotency?: IdempotencyStore
   /** Names this consumer within its group (group.instance.id). Runs of one instance exclude each other. */
   readonly groupInstanceId: string
   /**
@@ -113,12 +116,12 @@ const ranges: readonly (readonly [keyof typeof consumerDefaults, number, number]
  */
 export function createConsumer(app: App, options: ConsumerOptions): Consumer {
   const numbers = numbersOf(app, options)
-  const problems = problemsOf(options, numbers)
+  const problems = problemsOf(app, options, numbers)
   if (problems.length > 0) throw new ConfigError(`Cannot make the consumer: ${problems.join(' ')}`)
-  const { broker, deadLetters, log, clock = systemClock, random = systemRandom } = options
+  const { broker, deadLetters, idempotency, log, clock = systemClock, random = systemRandom } = options
   const group = { groupId: app.groupId, groupInstanceId: options.groupInstanceId }
   const maxPollWaitMs = Math.min(numbers.maxPollWaitMs, numbers.claimTtlMs / 3)
-  const settings = { ...numbers, maxPollWaitMs, app, broker, deadLetters, group, clock, random, log }
+  const settings = { ...numbers, maxPollWaitMs, app, broker, deadLetters, idempotency, group, clock, random, log }
   return {
     async run({ runId, deadlineMs, budget = {}, signal, stopWhenEmpty = false }) {
       if (!/^[\x21-\x7e]{1,128}$/.test(runId)) {
@@ -140,7 +143,7 @@ function numbersOf(app: App, options: ConsumerOptions): Numbers {
   return numbers
 }
 
-function problemsOf(options: ConsumerOptions, numbers: Numbers): string[] {
+function problemsOf(app: App, options: ConsumerOptions, numbers: Numbers): string[] {
   const problems = ranges.flatMap(([name, min, max]) => {
     const value = numbers[name]
     if (Number.isInteger(value) && value >= min && value <= max) return []
@@ -151,5 +154,20 @@ function problemsOf(options: ConsumerOptions, numbers: Numbers): string[] {
   if (!options.broker.features.claims) {
     problems.push('The broker has no claims, without which overlapping runs would work on the same records.')
   }
+  problems.push(...onceProblems(app, options.idempotency))
   return problems
+}
+
+function onceProblems({ routes }: App, store: IdempotencyStore | undefined): string[] {
+  const locked = routes.filter(({ options }) => options.delivery === 'effectively-once')
+  if (store === undefined) {
+    return locked.map(({ name }) => `Route ${name} is effectively-once: give an idempotency store (KEDGE_IDEMPOTENCY).`)
+  }
+  if (store.features.linearizable) return []
+  return locked
+    .filter(({ options }) => options.once?.allowNonLinearizable !== true)
+    .map(
+      ({ name }) =>
+        `Route ${name} is effectively-once, and the idempotency store is not linearizable: take another, or set once.allowNonLinearizable where a repeat now and then is harmless.`,
+    )
 }

@@ -98,11 +98,13 @@ export const orderings = ['partition', 'key', 'none'] as const
  * What a crash costs.
  * - `at-least-once`: the record is committed when it is handled; it may be handled again.
  * - `at-most-once`: it is committed before its handler is called, once; it may be lost.
+ * - `effectively-once`: at least once, and under a lock on the record's idempotency key in the consumer's idempotency store:
+ *   a handler that returned is not called for that key again, as long as the store remembers it.
  */
 export type Delivery = (typeof deliveries)[number]
 
 /** Every delivery. */
-export const deliveries = ['at-least-once', 'at-most-once'] as const
+export const deliveries = ['at-least-once', 'at-most-once', 'effectively-once'] as const
 
 /** What a route may settle for itself. */
 export interface RouteOptions {
@@ -121,8 +123,23 @@ export interface RouteOptions {
   readonly concurrency?: number
   /** @default 'at-least-once' */
   readonly delivery?: Delivery
+  /** With `effectively-once`: what is kept of a record that was handled. */
+  readonly once?: OnceOptions
   /** When the route stops because too much of it becomes dead letters; null: never. @default the app's */
   readonly breaker?: BreakerOptions | null
+}
+
+/** How a record is recognised that was handled before. */
+export interface OnceOptions {
+  /**
+   * The business key, from the record as its handler gets it: what two records have in common that ask for one effect. It
+   * counts within the group and topic. @default the record's own place: group, topic, partition, offset
+   */
+  readonly key?: (record: ConsumerRecord<unknown>) => string
+  /** How long it is remembered, milliseconds. @default 604800000 (a week), legal 1 to 31622400000 */
+  readonly keepMs?: number
+  /** Takes a store that is not linearizable, with which two attempts may run at once and repeat an effect. @default false */
+  readonly allowNonLinearizable?: boolean
 }
 
 /** When so many dead letters come out of a route that it had better stop for the rest of the run. */

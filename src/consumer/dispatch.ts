@@ -236,7 +236,7 @@ export class Dispatch {
       return
     }
     if (outcome.kind === 'retry') {
-      entry.attempts = number
+      if (outcome.isAttempt) entry.attempts = number
       entry.work = outcome.work
       entry.error = outcome.error
       this.#putOff(entry, clock.monotonic() + outcome.waitMs, clock.now() + outcome.waitMs)

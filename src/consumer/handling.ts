@@ -12,7 +12,8 @@ import type { Broker, Call, NewTopic } from '../broker.ts'
 import { deadLetterId } from '../dead-letter.ts'
 import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../dead-letter.ts'
 import { digestOf } from '../digest.ts'
-import { HandlerError, KedgeError, RecordError } from '../errors.ts'
+import { ConfigError, HandlerError, KedgeError, RecordError } from '../errors.ts'
+import type { IdempotencyStore } from '../idempotency.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
 import type { ConsumerRecord } from '../record.ts'
@@ -21,13 +22,15 @@ import { retryTopicName, returned, returning } from '../return-topic.ts'
 import type { ReturnedRecord } from '../return-topic.ts'
 import { unread } from '../route-table.ts'
 import type { Matched } from '../route-table.ts'
-import type { Handler } from '../router.ts'
+import type { Handler, OnceOptions } from '../router.ts'
 import { checkValue, readValue } from '../topic.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptResult, AttemptScope, AttemptWork } from './attempt.ts'
 import type { Budget } from './budget.ts'
 import type { Calls } from './calls.ts'
 import { deadLetterCauseOf, runCauseOf } from './cause.ts'
+import { EffectivelyOnce } from './effectively-once.ts'
+import type { MakeCall } from './effectively-once.ts'
 import type { Lane } from './lane.ts'
 import { keepsProgress, Plans } from './plan.ts'
 import type { Plan } from './plan.ts'
@@ -47,6 +50,8 @@ export type Outcome =
       /** For `again`. */
       readonly work: Work
       readonly error: unknown
+      /** It counts as an attempt. */
+      readonly isAttempt: boolean
     }
   | { readonly kind: 'dead-lettered'; readonly reason: DeadLetterReason }
   | { readonly kind: 'stopped'; readonly cause: RunCause }
@@ -56,6 +61,7 @@ export interface HandlingScope extends AttemptScope {
   readonly app: App
   readonly broker: Broker
   readonly deadLetters: DeadLetterStore
+  readonly idempotency: IdempotencyStore | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Log | undefined
@@ -92,6 +98,18 @@ class InvalidValue {
   }
 }
 
+/** Thrown past a handler that was not called, or whose outcome somebody else will store: not the record's doing. */
+class BlockedError extends Error {
+  override readonly cause: KedgeError
+  readonly retryAfterMs: number
+
+  constructor(cause: KedgeError, retryAfterMs: number) {
+    super(cause.message)
+    this.cause = cause
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
 const handled: Outcome = { kind: 'handled' }
 const skipped: Outcome = { kind: 'skipped' }
 const unfinished: Outcome = { kind: 'unfinished' }
@@ -117,7 +135,7 @@ export class Handling {
   constructor(scope: HandlingScope) {
     this.#scope = scope
     this.#usableMs = (scope.budget.handleUntil - scope.budget.startedAt) * USABLE_PART
-    this.#plans = new Plans(scope.app, this.#usableMs)
+    this.#plans = new Plans(scope.app, this.#usableMs, (options) => this.#onceOf(options))
     this.#isCounting = keepsProgress(scope.app)
   }
 
@@ -169,8 +187,8 @@ export class Handling {
     number: number,
     now: number,
   ): Outcome | Promise<Outcome> {
-    const { record } = base
-    const { handler } = route
+    const { record, plan } = base
+    const handler = plan.once === undefined ? route.handler : this.#underLock(plan.once, base, route.handler)
     const { topic } = route.match
     if (typeof topic === 'string') return this.#attempt({ ...base, typed: record, handler }, number, now)
     try {
@@ -182,6 +200,29 @@ export class Handling {
     } catch (error) {
       return this.deadLetter(record, 'invalid', error, 0, route.name)
     }
+  }
+
+  /** The handler, called under the lock on its record's key. */
+  #underLock(
+    once: EffectivelyOnce,
+    { record, plan }: Omit<Work, 'typed' | 'handler'>,
+    handler: Handler<never>,
+  ): Handler<never> {
+    const { groupId } = this.#scope.app
+    return async (typed: ConsumerRecord<never>, context) => {
+      const { signal } = context
+      const call = (): unknown => handler(typed, context)
+      const outcome = await once.run({ groupId, record, typed, timeoutMs: plan.timeoutMs, signal, call })
+      if (outcome.kind === 'failed') throw outcome.error
+      if (outcome.kind === 'blocked') throw new BlockedError(outcome.error, outcome.retryAfterMs)
+    }
+  }
+
+  #onceOf(options: OnceOptions): EffectivelyOnce {
+    const { idempotency, calls, clock, random, log } = this.#scope
+    if (idempotency === undefined) throw new ConfigError('Cannot run: there is no idempotency store.')
+    const makeCall: MakeCall = (run, limits) => calls.make(run, limits)
+    return new EffectivelyOnce({ ...options, store: idempotency, makeCall, clock, random, log })
   }
 
   #otherwise(
@@ -218,6 +259,7 @@ export class Handling {
     if (result.kind === 'given-up') return unfinished
     const { record, plan } = work
     const { error } = result
+    if (error instanceof BlockedError) return blockedBy(error, work)
     if (error instanceof InvalidValue) return this.deadLetter(record, 'invalid', error.error, 0, plan.route)
     if (error instanceof RejectError) return this.deadLetter(record, 'rejected', error, number, plan.route)
     if (error instanceof SkipError) return skipped
@@ -268,7 +310,7 @@ export class Handling {
       cause: name,
       code,
     })
-    return { kind: 'retry', waitMs, work, error }
+    return { kind: 'retry', waitMs, work, error, isAttempt: true }
   }
 
   /** The stage of the retry topic that comes next; undefined where there is none. */
@@ -364,6 +406,12 @@ export class Handling {
       return false
     }
   }
+}
+
+/** Put off without an attempt being counted; where waiting does not help, the partition stops. */
+function blockedBy({ cause, retryAfterMs }: BlockedError, work: Work): Outcome {
+  if (!cause.retriable) return { kind: 'stopped', cause: runCauseOf(cause) }
+  return { kind: 'retry', waitMs: retryAfterMs, work, error: cause, isAttempt: false }
 }
 
 /** For a schema that answers later: its answer counts as part of the first attempt, time limit included. */

@@ -1,8 +1,9 @@
 /** What an app says of its routes, with nothing left open: one plan for each route, for the time of a run. */
 import type { App, RetryPolicy } from '../app.ts'
 import { breakerPolicy, retryPolicy } from '../app.ts'
-import type { Ordering, Route, RouteOptions } from '../router.ts'
+import type { OnceOptions, Ordering, Route, RouteOptions } from '../router.ts'
 import { Breaker } from './breaker.ts'
+import type { EffectivelyOnce } from './effectively-once.ts'
 
 /** How records of a route are handled. */
 export interface Plan {
@@ -16,6 +17,8 @@ export interface Plan {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly breaker: Breaker | undefined
+  /** Its handler is called under a lock. */
+  readonly once: EffectivelyOnce | undefined
   /** Records that are being handled. */
   active: number
 }
@@ -33,8 +36,11 @@ export class Plans {
   readonly otherwise: Plan
   readonly #plans = new Map<Route, Plan>()
 
-  /** An attempt that may take longer than `usableMs` would never be seen to time out. */
-  constructor(app: App, usableMs: number) {
+  /**
+   * An attempt that may take longer than `usableMs` would never be seen to time out. `onceOf` makes what handlers are called
+   * through on routes with `effectively-once`.
+   */
+  constructor(app: App, usableMs: number, onceOf: (options: OnceOptions) => EffectivelyOnce) {
     const planOf = (route: string, options: RouteOptions): Plan => {
       const isAtMostOnce = options.delivery === 'at-most-once'
       const retry = retryPolicy(app.retry, options.retry)
@@ -45,6 +51,7 @@ export class Plans {
         concurrency: options.concurrency ?? Number.POSITIVE_INFINITY,
         isAtMostOnce,
         retry: isAtMostOnce ? { ...retry, maxAttempts: 1 } : retry,
+        once: options.delivery === 'effectively-once' ? onceOf(options.once ?? {}) : undefined,
         breaker: breaker === null ? undefined : new Breaker(breaker),
         timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, usableMs)),
         active: 0,

@@ -16,6 +16,7 @@ import { sleep } from '../clock.ts'
 import type { Clock } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
 import { BrokerError, KedgeError } from '../errors.ts'
+import type { IdempotencyStore } from '../idempotency.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
 import { partitionKey } from '../record.ts'
@@ -42,6 +43,7 @@ export interface RunScope {
   readonly app: App
   readonly broker: Broker
   readonly deadLetters: DeadLetterStore
+  readonly idempotency: IdempotencyStore | undefined
   readonly group: GroupInstance
   readonly runId: string
   readonly concurrency: number

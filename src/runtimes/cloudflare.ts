@@ -9,6 +9,7 @@ import { openBroker } from './open-broker.ts'
 import { problemResponse } from './problem.ts'
 import { produceApp, type ProduceOptions } from './produce-app.ts'
 import { failureText, scheduledRun } from './scheduled-run.ts'
+import { workerIdempotencyDrivers } from './worker-idempotency-drivers.ts'
 
 /** Variables, secrets and other bindings of the Worker. */
 export type WorkerEnv = Readonly<Record<string, unknown>>
@@ -62,6 +63,7 @@ export function worker(app: App, options: ProduceOptions = {}): Worker {
             maxCalls: config.runSubrequests ?? DEFAULT_SUBREQUESTS,
           },
           log: consoleLog,
+          idempotency: workerIdempotencyDrivers(env),
         })
       } catch (failure) {
         console.error(failureText(failure))

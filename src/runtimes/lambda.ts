@@ -9,6 +9,7 @@ import { type FunctionsConfig, readConfig } from '../config.ts'
 import type { RunReport } from '../consumer/report.ts'
 import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
+import { idempotencyDrivers } from './idempotency-drivers.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { produceApp, type ProduceOptions } from './produce-app.ts'
@@ -62,6 +63,7 @@ export function lambdaConsume(app: App): ConsumeHandler {
         log: consoleLog,
         broker,
         deadLetters: deadLetterDrivers,
+        idempotency: idempotencyDrivers,
       })
     } catch (failure) {
       console.error(failureText(failure))

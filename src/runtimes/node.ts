@@ -13,6 +13,7 @@ import type { Log } from '../logger.ts'
 import { systemRandom } from '../random.ts'
 import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
+import { idempotencyDrivers } from './idempotency-drivers.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { failureText, scheduledRun } from './scheduled-run.ts'
@@ -56,6 +57,7 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
         log,
         broker,
         deadLetters: deadLetterDrivers,
+        idempotency: idempotencyDrivers,
         signal,
       })
       failures = 0

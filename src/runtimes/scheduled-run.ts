@@ -12,6 +12,7 @@ import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { KedgeError } from '../errors.ts'
 import type { Log } from '../logger.ts'
 import { type DeadLetterDrivers, openDeadLetters } from './open-dead-letters.ts'
+import { type IdempotencyDrivers, openIdempotency } from './open-idempotency.ts'
 
 /** What a platform adds to the settings. */
 export interface ScheduledRun {
@@ -22,6 +23,8 @@ export interface ScheduledRun {
   readonly broker: Broker
   /** Drivers of dead-letter stores beside `topic`, which every platform has. @default none */
   readonly deadLetters?: DeadLetterDrivers
+  /** Drivers of idempotency stores beside `memory`, which every platform has. @default none */
+  readonly idempotency?: IdempotencyDrivers
   readonly signal?: AbortSignal
 }
 
@@ -39,7 +42,7 @@ class RunFailedError extends Error {
 /**
  * Runs the app once.
  * @throws {RunFailedError} when the broker was failing to the end, a partition got no further, or a route's breaker opened.
- * @throws {ConfigError} for a dead-letter store this platform does not have.
+ * @throws {ConfigError} for a dead-letter store or an idempotency store that this platform does not have, or none where one is needed.
  */
 export async function scheduledRun(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
   const { broker } = run
@@ -47,9 +50,12 @@ export async function scheduledRun(app: App, config: FunctionsConfig, run: Sched
     topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
     ...run.deadLetters,
   })
+  const { idempotency: address } = config
+  await using idempotency = address === undefined ? undefined : await openIdempotency(address, run.idempotency ?? {})
   const consumer = createConsumer(app, {
     broker,
     deadLetters,
+    ...(idempotency === undefined ? {} : { idempotency }),
     groupInstanceId: config.groupInstanceId,
     ...(config.sessionTimeoutMs === undefined ? {} : { sessionTimeoutMs: config.sessionTimeoutMs }),
     log: run.log,
