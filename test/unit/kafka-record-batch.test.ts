@@ -146,6 +146,7 @@ describe('reading', () => {
     const sealed = createRecordsBatch(messages(['a'])).buffer
     sealed.writeInt16BE(8, 21)
     sealed.writeBigInt64BE(99n, 35)
+    mendChecksum(sealed)
 
     expect(readAll(sealed)[0]?.timestampMs).toBe(99)
   })
@@ -153,6 +154,7 @@ describe('reading', () => {
   it('passes markers of transactions over', () => {
     const sealed = createRecordsBatch(messages(['marker'])).buffer
     sealed.writeInt16BE(48, 21)
+    mendChecksum(sealed)
 
     expect(readBatches(sealed, 0, () => true)).toBe(1)
     expect(readAll(sealed)).toEqual([])
@@ -171,7 +173,19 @@ describe('reading', () => {
       fc.property(fc.nat(sealed.length - 1), fc.nat(255), (at, value) => {
         const broken = Buffer.from(sealed)
         broken[at] = value
+        mendChecksum(broken)
         expect(outcomeOf(() => readBatches(broken, 0, () => true))).toMatch(/^(read|refused)$/)
+      }),
+    )
+  })
+
+  it('refuses a batch in which one bit is another than it was', () => {
+    const sealed = createRecordsBatch(messages(['some value', 'another'])).buffer
+    fc.assert(
+      fc.property(fc.integer({ min: 21, max: sealed.length - 1 }), fc.nat(7), (at, bit) => {
+        const broken = Buffer.from(sealed)
+        broken[at] = (broken[at] ?? 0) ^ (1 << bit)
+        expect(() => readAll(broken)).toThrow(/does not fit its checksum/)
       }),
     )
   })
@@ -186,6 +200,10 @@ describe('reading', () => {
 
 function orders(value: string): TimedRecord['record'] {
   return { topic: 'orders', key: null, value: bytesOf(value) }
+}
+
+function mendChecksum(batch: Buffer): void {
+  batch.writeUInt32BE(crc32c(batch.subarray(21)), 17)
 }
 
 function outcomeOf(read: () => unknown): string {

@@ -103,10 +103,13 @@ export async function sealBatch(batch: Buffer, compression: CompressionAlgorithm
 }
 
 function withChecksum(batch: Buffer): Buffer {
-  // The library copies what it is given as a buffer.
-  const covered = Writer.create().append(batch.subarray(ATTRIBUTES_AT)).dynamicBuffer
-  batch.writeUInt32BE(crc32c(covered), CRC_AT)
+  batch.writeUInt32BE(checksumOf(batch), CRC_AT)
   return batch
+}
+
+function checksumOf(batch: Buffer): number {
+  // The library copies what it is given as a buffer.
+  return crc32c(Writer.create().append(batch.subarray(ATTRIBUTES_AT)).dynamicBuffer)
 }
 
 function bodySize({ key, value, headers = [] }: ProducerRecord, timestampDelta: number, offsetDelta: number): number {
@@ -244,7 +247,7 @@ export interface BatchSizes {
 /**
  * Reads the records of an answer's batches, from an offset on, until `take` wants no more; what is behind is not even looked at.
  * Gives the offset to go on from. Whole batches are sent, so that the first may begin before the offset; the last may be cut.
- * @throws {BrokerError} BAD_RESPONSE for what is no batch
+ * @throws {BrokerError} BAD_RESPONSE for what is no batch · CORRUPT_MESSAGE for one that its checksum does not fit
  */
 export function readBatches(
   bytes: Buffer,
@@ -263,6 +266,8 @@ export function readBatches(
       sizes.records += batch.readInt32BE(COUNT_AT)
     }
     const baseOffset = Number(batch.readBigInt64BE(0))
+    // Before anything of it is believed, how many records it has above all.
+    if (batch.readUInt32BE(CRC_AT) !== checksumOf(batch)) throw corrupt(baseOffset)
     const after = baseOffset + batch.readInt32BE(LAST_OFFSET_DELTA_AT) + 1
     // Markers of transactions are not records.
     if (after > next && (batch.readInt16BE(ATTRIBUTES_AT) & CONTROL) === 0) {
@@ -374,6 +379,13 @@ class Input {
     if (byte === undefined) throw notABatch()
     return byte
   }
+}
+
+function corrupt(baseOffset: number): BrokerError {
+  return new BrokerError(
+    'CORRUPT_MESSAGE',
+    `Cannot read records: the batch at offset ${baseOffset} does not fit its checksum. Read again; where it stays so, it is damaged on the broker's disk.`,
+  )
 }
 
 function notABatch(): BrokerError {
