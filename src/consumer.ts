@@ -13,6 +13,7 @@ import { systemClock } from './clock.ts'
 import type { Clock } from './clock.ts'
 import { budgetOf } from './consumer/budget.ts'
 import type { BudgetOptions } from './consumer/budget.ts'
+import type { Place } from './consumer/handling.ts'
 import type { RunReport } from './consumer/report.ts'
 import { concurrencyOf } from './consumer/plan.ts'
 import { Run } from './consumer/run.ts'
@@ -21,6 +22,7 @@ import { ConfigError } from './errors.ts'
 import type { IdempotencyStore } from './idempotency.ts'
 import type { Log } from './logger.ts'
 import { systemRandom } from './random.ts'
+import type { ConsumerRecord } from './record.ts'
 import type { Random } from './random.ts'
 
 /** What a consumer works with. */
@@ -58,6 +60,11 @@ export interface ConsumerOptions {
   readonly commitIntervalMs?: number
   /** How long a call to the broker or the dead-letter store may take, milliseconds. @default 10000, legal 1 to 300000 */
   readonly callTimeoutMs?: number
+  /**
+   * What names a record in dead letters, idempotency keys and logs, and to its handler, where its own partition and offset do
+   * not: batches of a queue are numbered anew each time. The same for the same record, always. @default its own
+   */
+  readonly placeOf?: (record: ConsumerRecord) => Place
   readonly clock?: Clock
   readonly random?: Random
   /** Takes a line for each record and each run. @default none */
@@ -118,10 +125,22 @@ export function createConsumer(app: App, options: ConsumerOptions): Consumer {
   const numbers = numbersOf(app, options)
   const problems = problemsOf(app, options, numbers)
   if (problems.length > 0) throw new ConfigError(`Cannot make the consumer: ${problems.join(' ')}`)
-  const { broker, deadLetters, idempotency, log, clock = systemClock, random = systemRandom } = options
+  const { broker, deadLetters, idempotency, placeOf, log, clock = systemClock, random = systemRandom } = options
   const group = { groupId: app.groupId, groupInstanceId: options.groupInstanceId }
   const maxPollWaitMs = Math.min(numbers.maxPollWaitMs, numbers.claimTtlMs / 3)
-  const settings = { ...numbers, maxPollWaitMs, app, broker, deadLetters, idempotency, group, clock, random, log }
+  const settings = {
+    ...numbers,
+    maxPollWaitMs,
+    app,
+    broker,
+    deadLetters,
+    idempotency,
+    placeOf,
+    group,
+    clock,
+    random,
+    log,
+  }
   return {
     async run({ runId, deadlineMs, budget = {}, signal, stopWhenEmpty = false }) {
       if (!/^[\x21-\x7e]{1,128}$/.test(runId)) {

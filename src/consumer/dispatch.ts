@@ -262,10 +262,10 @@ export class Dispatch {
     this.#scope.lanes.clear(lane)
   }
 
-  #count(record: ConsumerRecord, { plan, returned }: Found, outcome: SettledOutcome): void {
+  #count(record: ConsumerRecord, { plan, origin }: Found, outcome: SettledOutcome): void {
     const { lanes, tally, committer, clock } = this.#scope
     lanes.release(record)
-    tally.count(returned?.record ?? record, outcome)
+    tally.count(origin ?? record, outcome)
     const { breaker } = plan
     if (breaker?.count(outcome.kind === 'dead-lettered', clock.monotonic()) === true) {
       tally.countOpened({ route: plan.route, ...breaker.counts })

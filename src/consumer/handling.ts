@@ -69,6 +69,14 @@ export interface HandlingScope extends AttemptScope {
   readonly calls: Calls
   /** Aborted when nothing may wait any longer. */
   readonly ending: AbortSignal
+  /** As in `ConsumerOptions`. */
+  readonly placeOf: ((record: ConsumerRecord) => Place) | undefined
+}
+
+/** What names a record within its topic. */
+export interface Place {
+  readonly partition: number
+  readonly offset: number
 }
 
 /** What the routes say of a record. */
@@ -77,6 +85,8 @@ export interface Found {
   readonly plan: Plan
   /** The record came back through a topic of the group. */
   readonly returned?: ReturnedRecord
+  /** The record as its handler and its dead letter see it, where that is not as it was read. */
+  readonly origin?: ConsumerRecord
 }
 
 /** A record with the handler that is to have it. */
@@ -143,8 +153,11 @@ export class Handling {
   find(record: ConsumerRecord): Found {
     const { returnTopics } = this.#scope.app
     const back = returnTopics.size > 0 && returnTopics.has(record.topic) ? returned(record) : undefined
-    if (back !== undefined) return { ...this.#foundFor(back.record), returned: back }
-    return this.#foundFor(record)
+    if (back !== undefined) return { ...this.#foundFor(back.record), returned: back, origin: back.record }
+    const { placeOf } = this.#scope
+    return placeOf === undefined
+      ? this.#foundFor(record)
+      : { ...this.#foundFor(record), origin: { ...record, ...placeOf(record) } }
   }
 
   #foundFor(record: ConsumerRecord): Found {
@@ -163,9 +176,9 @@ export class Handling {
    * present monotonic time.
    */
   handle(lane: Lane, read: ConsumerRecord, found: Found, number: number, now: number): Outcome | Promise<Outcome> {
-    const { matched, plan, returned } = found
+    const { matched, plan, returned, origin } = found
     if (returned !== undefined && returned.groupId !== this.#scope.groupId) return skipped
-    const record = returned?.record ?? read
+    const record = origin ?? read
     if (matched === undefined) return this.#otherwise(lane, record, found, number, now)
     if (matched !== 'unreadable') {
       return this.#routed({ lane, record, plan, returned, startedAt: now }, matched, number, now)

@@ -20,6 +20,7 @@ import type { IdempotencyStore } from '../idempotency.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
 import { partitionKey } from '../record.ts'
+import type { ConsumerRecord } from '../record.ts'
 import type { Budget } from './budget.ts'
 import { Calls } from './calls.ts'
 import { runCauseOf } from './cause.ts'
@@ -27,6 +28,7 @@ import { Claim, isClaimLost } from './claim.ts'
 import { Committer } from './committer.ts'
 import { Dispatch } from './dispatch.ts'
 import { Handling } from './handling.ts'
+import type { Place } from './handling.ts'
 import type { Lane } from './lane.ts'
 import { Lanes } from './lanes.ts'
 import type { Asked } from './lanes.ts'
@@ -44,6 +46,7 @@ export interface RunScope {
   readonly broker: Broker
   readonly deadLetters: DeadLetterStore
   readonly idempotency: IdempotencyStore | undefined
+  readonly placeOf: ((record: ConsumerRecord) => Place) | undefined
   readonly group: GroupInstance
   readonly runId: string
   readonly concurrency: number

@@ -5,11 +5,12 @@
 import type { APIGatewayProxyEventV2, APIGatewayProxyStructuredResultV2, Context } from 'aws-lambda'
 import { handle } from 'hono/aws-lambda'
 import type { App } from '../app.ts'
-import { type FunctionsConfig, readConfig } from '../config.ts'
+import { readConfig } from '../config.ts'
 import type { RunReport } from '../consumer/report.ts'
 import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { idempotencyDrivers } from './idempotency-drivers.ts'
+import { lambdaBudget } from './lambda-budget.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { produceApp, type ProduceOptions } from './produce-app.ts'
@@ -23,9 +24,6 @@ export type ProduceHandler = (
 
 /** Handles a tick of a schedule, whatever it carries, and answers with what the run did. */
 export type ConsumeHandler = (event: unknown, context: Context) => Promise<RunReport>
-
-/** Kept of the function's remaining time for what comes after the run: answering, and Lambda's own work. */
-const MARGIN_MS = 500
 
 /**
  * The produce function of an app.
@@ -59,7 +57,7 @@ export function lambdaConsume(app: App): ConsumeHandler {
       return await scheduledRun(app, config, {
         // Lambda may deliver one event twice, under one request id; two runs with one id would share a claim.
         runId: `${context.awsRequestId}.${crypto.randomUUID()}`,
-        budget: budgetOf(config, context),
+        budget: lambdaBudget(config, context),
         log: consoleLog,
         broker,
         deadLetters: deadLetterDrivers,
@@ -69,17 +67,6 @@ export function lambdaConsume(app: App): ConsumeHandler {
       console.error(failureText(failure))
       throw failure
     }
-  }
-}
-
-function budgetOf(
-  { runMs, runSubrequests }: FunctionsConfig,
-  context: Context,
-): { untilMs: number; runMs?: number; maxCalls?: number } {
-  return {
-    untilMs: Date.now() + context.getRemainingTimeInMillis() - MARGIN_MS,
-    ...(runMs === undefined ? {} : { runMs }),
-    ...(runSubrequests === undefined ? {} : { maxCalls: runSubrequests }),
   }
 }
 

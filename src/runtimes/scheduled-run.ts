@@ -8,6 +8,7 @@ import type { FunctionsConfig } from '../config.ts'
 import type { BudgetOptions } from '../consumer/budget.ts'
 import type { RunReport } from '../consumer/report.ts'
 import { createConsumer } from '../consumer.ts'
+import type { ConsumerOptions } from '../consumer.ts'
 import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { KedgeError } from '../errors.ts'
 import type { Log } from '../logger.ts'
@@ -26,6 +27,10 @@ export interface ScheduledRun {
   /** Drivers of idempotency stores beside `memory`, which every platform has. @default none */
   readonly idempotency?: IdempotencyDrivers
   readonly signal?: AbortSignal
+  /** As in `ConsumerOptions`. */
+  readonly placeOf?: ConsumerOptions['placeOf']
+  /** Ends the run as soon as there is nothing more to read. @default false */
+  readonly stopWhenEmpty?: boolean
 }
 
 /** A run ended in a way that somebody should look at. Thrown so that the platform counts it as a failure. */
@@ -45,6 +50,17 @@ class RunFailedError extends Error {
  * @throws {ConfigError} for a dead-letter store or an idempotency store that this platform does not have, or none where one is needed.
  */
 export async function scheduledRun(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
+  const report = await runApp(app, config, run)
+  const problem = problemOf(report)
+  if (problem !== undefined) throw new RunFailedError(report, problem)
+  return report
+}
+
+/**
+ * Runs the app once, and says what became of it, good or bad.
+ * @throws {ConfigError} as `scheduledRun` does
+ */
+export async function runApp(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
   const { broker } = run
   await using deadLetters = await openDeadLetters(config.deadLetters, {
     topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
@@ -58,16 +74,15 @@ export async function scheduledRun(app: App, config: FunctionsConfig, run: Sched
     ...(idempotency === undefined ? {} : { idempotency }),
     groupInstanceId: config.groupInstanceId,
     ...(config.sessionTimeoutMs === undefined ? {} : { sessionTimeoutMs: config.sessionTimeoutMs }),
+    ...(run.placeOf === undefined ? {} : { placeOf: run.placeOf }),
     log: run.log,
   })
-  const report = await consumer.run({
+  return await consumer.run({
     runId: run.runId,
     budget: run.budget,
     ...(run.signal === undefined ? {} : { signal: run.signal }),
+    ...(run.stopWhenEmpty === undefined ? {} : { stopWhenEmpty: run.stopWhenEmpty }),
   })
-  const problem = problemOf(report)
-  if (problem !== undefined) throw new RunFailedError(report, problem)
-  return report
 }
 
 function problemOf({ groupId, stopped, breakers, cause }: RunReport): string | undefined {
