@@ -23,7 +23,7 @@ const parts: readonly (readonly [heading: string, pattern: string])[] = [
   ['Behaviour: producing, routing, consuming', 'src/{producer,router,route-table,app,consumer}.ts'],
   ['Behaviour: inside a run', 'src/consumer/*.ts'],
   ['The embedded log', 'src/log/*.ts'],
-  ['Ports', 'src/{broker,dead-letter,idempotency}.ts'],
+  ['Ports', 'src/{broker,dead-letter,dead-letter-fingerprint,idempotency}.ts'],
 ]
 const LAST_HEADING = 'Vocabulary'
 

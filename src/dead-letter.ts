@@ -63,6 +63,10 @@ export interface DeadLetter {
   readonly failedAtMs: TimestampMs
   /** The route that had the record, as the router names it, or null where none had. */
   readonly route: string | null
+  /** What letters of one failure have in common, 16 hexadecimal digits: `deadLetterFingerprint`. */
+  readonly fingerprint: string
+  /** How often a redrive had handed the record to its group again before this failure; 0 where none had. */
+  readonly redriveCount: number
 }
 
 /** Which letters to list. All conditions must hold. */
@@ -70,6 +74,11 @@ export interface DeadLetterQuery {
   readonly topic?: string
   readonly groupId?: string
   readonly reason?: DeadLetterReason
+  readonly fingerprint?: string
+  /** Letters whose record has exactly this key, as UTF-8 text. A key that is null or not UTF-8 matches none. */
+  readonly key?: string
+  /** Letters whose record has a header of this name with exactly this value, as UTF-8 text. */
+  readonly header?: { readonly key: string; readonly value: string }
   /** Failed at or after. */
   readonly fromMs?: TimestampMs
   /** Failed before. */

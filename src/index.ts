@@ -23,6 +23,7 @@ export { memoryDeadLetters } from './dead-letters/memory.ts'
 export { topicDeadLetters } from './dead-letters/topic.ts'
 export { decodeDeadLetter, encodeDeadLetter } from './dead-letters/codec.ts'
 export { memoryIdempotency } from './idempotency/memory.ts'
+export { deadLetterFingerprint } from './dead-letter-fingerprint.ts'
 export { deadLetterId, deadLetterReasons, isDeadLetterReason } from './dead-letter.ts'
 export { partitionForKey } from './partitioner.ts'
 
@@ -86,6 +87,7 @@ export type {
   DeadLetterStore,
   Page,
 } from './dead-letter.ts'
+export type { FingerprintParts } from './dead-letter-fingerprint.ts'
 export type { MemoryDeadLettersOptions } from './dead-letters/memory.ts'
 export type { TopicDeadLettersOptions } from './dead-letters/topic.ts'
 export type { AnyKedgeError, ErrorCode, ErrorDetails, KafkaErrorName, OwnErrorCode, RecordIssue } from './errors.ts'

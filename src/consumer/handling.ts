@@ -9,6 +9,7 @@ import type { Backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { sleep } from '../clock.ts'
 import type { Broker, Call, NewTopic } from '../broker.ts'
+import { deadLetterFingerprint } from '../dead-letter-fingerprint.ts'
 import { deadLetterId } from '../dead-letter.ts'
 import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../dead-letter.ts'
 import { digestOf } from '../digest.ts'
@@ -141,6 +142,8 @@ export class Handling {
   readonly #usableMs: number
   /** The next run knows how often a record was tried. */
   readonly #isCounting: boolean
+  /** How often a record came back by a redrive, where it did, for the letter it may become again. */
+  readonly #redriveCounts = new WeakMap<ConsumerRecord, number>()
 
   constructor(scope: HandlingScope) {
     this.#scope = scope
@@ -153,7 +156,10 @@ export class Handling {
   find(record: ConsumerRecord): Found {
     const { returnTopics } = this.#scope.app
     const back = returnTopics.size > 0 && returnTopics.has(record.topic) ? returned(record) : undefined
-    if (back !== undefined) return { ...this.#foundFor(back.record), returned: back, origin: back.record }
+    if (back !== undefined) {
+      if (back.redriveCount > 0) this.#redriveCounts.set(back.record, back.redriveCount)
+      return { ...this.#foundFor(back.record), returned: back, origin: back.record }
+    }
     const { placeOf } = this.#scope
     return placeOf === undefined
       ? this.#foundFor(record)
@@ -375,15 +381,18 @@ export class Handling {
     route: string | null,
   ): Promise<Outcome> {
     const { app, clock } = this.#scope
+    const cause = deadLetterCauseOf(error)
     const letter: DeadLetter = {
       id: deadLetterId(app.groupId, record),
       record,
       groupId: app.groupId,
       reason,
-      cause: deadLetterCauseOf(error),
+      cause,
       attempts,
       failedAtMs: clock.now(),
       route,
+      fingerprint: deadLetterFingerprint({ record, route, reason, cause }),
+      redriveCount: this.#redriveCounts.get(record) ?? 0,
     }
     const { deadLetters } = this.#scope
     const failure = await this.#store((call) => deadLetters.put(letter, call))

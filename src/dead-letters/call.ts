@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import { DEFAULT_LIST_LIMIT, type DeadLetter, type DeadLetterQuery } from '../dead-letter.ts'
 import { DeadLetterError, abortError } from '../errors.ts'
 import { withinTime } from '../time-limit.ts'
+import { exactTextOf } from '../record.ts'
 
 /** Most letters of one page. */
 const MAX_LIST_LIMIT = 1000
@@ -58,7 +59,18 @@ export function matches(letter: DeadLetter, query: DeadLetterQuery): boolean {
     (query.topic === undefined || letter.record.topic === query.topic) &&
     (query.groupId === undefined || letter.groupId === query.groupId) &&
     (query.reason === undefined || letter.reason === query.reason) &&
+    (query.fingerprint === undefined || letter.fingerprint === query.fingerprint) &&
+    (query.key === undefined || isText(letter.record.key, query.key)) &&
+    (query.header === undefined || hasHeader(letter, query.header)) &&
     (query.fromMs === undefined || letter.failedAtMs >= query.fromMs) &&
     (query.untilMs === undefined || letter.failedAtMs < query.untilMs)
   )
+}
+
+function hasHeader({ record }: DeadLetter, wanted: { readonly key: string; readonly value: string }): boolean {
+  return record.headers.some(({ key, value }) => key === wanted.key && isText(value, wanted.value))
+}
+
+function isText(bytes: Uint8Array | null, text: string): boolean {
+  return bytes !== null && exactTextOf(bytes) === text
 }

@@ -4,6 +4,7 @@
  * characters that are legal in JSON, and bytes and characters are then the same count.
  */
 import { base64Of, bytesOfBase64 } from '../base64.ts'
+import { deadLetterFingerprint } from '../dead-letter-fingerprint.ts'
 import { type DeadLetter, type DeadLetterCause, isDeadLetterReason } from '../dead-letter.ts'
 import { DeadLetterError } from '../errors.ts'
 import type { ConsumerRecord, Header } from '../record.ts'
@@ -22,6 +23,8 @@ export function encodeDeadLetter(letter: DeadLetter): string {
     attempts: letter.attempts,
     failedAtMs: letter.failedAtMs,
     route: letter.route,
+    fingerprint: letter.fingerprint,
+    redriveCount: letter.redriveCount,
     cause: letter.cause,
     record: {
       topic: record.topic,
@@ -43,7 +46,7 @@ export function decodeDeadLetter(text: string): DeadLetter {
   try {
     const letter = objectOf(JSON.parse(text) as unknown)
     if (letter['format'] !== DEAD_LETTER_FORMAT) throw new TypeError(`format is not ${DEAD_LETTER_FORMAT}`)
-    return {
+    return withFingerprint({
       id: stringOf(letter['id']),
       record: recordOf(objectOf(letter['record'])),
       groupId: stringOf(letter['groupId']),
@@ -52,12 +55,21 @@ export function decodeDeadLetter(text: string): DeadLetter {
       attempts: integerOf(letter['attempts']),
       failedAtMs: integerOf(letter['failedAtMs']),
       route: letter['route'] === null ? null : stringOf(letter['route']),
-    }
+      fingerprint: letter['fingerprint'] === undefined ? undefined : stringOf(letter['fingerprint']),
+      redriveCount: letter['redriveCount'] === undefined ? 0 : integerOf(letter['redriveCount']),
+    })
   } catch (cause) {
     throw new DeadLetterError('BAD_RESPONSE', 'Cannot read a stored dead letter: it is not one that Kedge wrote.', {
       cause,
     })
   }
+}
+
+/** A letter as it was read from a store: one that was stored before letters had a fingerprint gets its own now. */
+export function withFingerprint(
+  letter: Omit<DeadLetter, 'fingerprint'> & { readonly fingerprint: string | undefined },
+): DeadLetter {
+  return { ...letter, fingerprint: letter.fingerprint ?? deadLetterFingerprint(letter) }
 }
 
 /** The cause as ASCII JSON. */

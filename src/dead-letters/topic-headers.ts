@@ -9,7 +9,7 @@
  */
 import { type DeadLetter, isDeadLetterReason } from '../dead-letter.ts'
 import { type ConsumerRecord, type Header, bytesOf, exactTextOf } from '../record.ts'
-import { decodeCause, encodeCause } from './codec.ts'
+import { decodeCause, encodeCause, withFingerprint } from './codec.ts'
 
 /** Spring's headers, of `KafkaHeaders.DLT_*`. */
 const springHeaders = {
@@ -33,6 +33,8 @@ const kedgeHeaders = {
   route: 'kedge-dead-letter-route',
   group: 'kedge-dead-letter-group',
   cause: 'kedge-dead-letter-cause',
+  fingerprint: 'kedge-dead-letter-fingerprint',
+  redriveCount: 'kedge-dead-letter-redrive-count',
 } as const
 
 /** The headers of the letter's record: the original's, then the block. */
@@ -57,6 +59,8 @@ export function headersOfLetter(letter: DeadLetter): Header[] {
     { key: kedgeHeaders.route, value: letter.route === null ? null : bytesOf(letter.route) },
     text(kedgeHeaders.group, letter.groupId),
     text(kedgeHeaders.cause, encodeCause(cause)),
+    text(kedgeHeaders.fingerprint, letter.fingerprint),
+    text(kedgeHeaders.redriveCount, String(letter.redriveCount)),
   ]
 }
 
@@ -85,7 +89,7 @@ function letterOfBlock(
   }
   const reason = textOfHeader(kedgeHeaders.reason)
   if (!isDeadLetterReason(reason)) throw new TypeError('reason is unknown')
-  return {
+  return withFingerprint({
     id: textOfHeader(kedgeHeaders.id),
     record: {
       topic: textOfHeader(springHeaders.topic),
@@ -102,7 +106,9 @@ function letterOfBlock(
     attempts: integer(textOfHeader(kedgeHeaders.attempts)),
     failedAtMs: integer(textOfHeader(kedgeHeaders.failedAt)),
     route: block.get(kedgeHeaders.route) === null ? null : textOfHeader(kedgeHeaders.route),
-  }
+    fingerprint: block.has(kedgeHeaders.fingerprint) ? textOfHeader(kedgeHeaders.fingerprint) : undefined,
+    redriveCount: block.has(kedgeHeaders.redriveCount) ? integer(textOfHeader(kedgeHeaders.redriveCount)) : 0,
+  })
 }
 
 function bytesIn(block: ReadonlyMap<string, Uint8Array | null>, key: string): Uint8Array {

@@ -139,6 +139,22 @@ describe('a record that', () => {
     expect(await bench.drain()).toMatchObject({ handled: 1, skipped: 1, deadLettered: { invalid: 1 } })
   })
 
+  test('fails as another did shares its fingerprint, and one that fails otherwise has its own', async () => {
+    const numbers = defineTopic(TOPIC, z.object({ n: z.number() }))
+    const router = createRouter().on(numbers, ({ value: { n } }) => {
+      throw n < 3 ? new RangeError(`no stock of ${n * 1000}`) : new TypeError('the shop is closed')
+    })
+    const bench = await openBench({ app: { router } })
+    await bench.produce(['{"n":1}', '{"n":2}', '{"n":3}'])
+
+    await bench.drain()
+
+    const [one, two, three] = (await bench.letters.list()).items
+    expect(one).toMatchObject({ fingerprint: expect.stringMatching(/^[0-9a-f]{16}$/) as string, redriveCount: 0 })
+    expect(two?.fingerprint).toBe(one?.fingerprint)
+    expect(three?.fingerprint).not.toBe(one?.fingerprint)
+  })
+
   test('is a tombstone reaches its handler as null where the topic has tombstones', async () => {
     const seen: unknown[] = []
     const kept = defineTopic(TOPIC, z.object({}), { tombstones: true })

@@ -177,6 +177,18 @@ describe('a redrive topic', () => {
     expect(bench.seen).toEqual([{ record, attempt: 1 }])
   })
 
+  test('tells how often a record came back, when it becomes a dead letter again', async () => {
+    const bench = await openFailing(() => true, { retry: { maxAttempts: 1 } }, { redrive: true })
+    await bench.drain()
+    const record = { topic: TOPIC, partition: 1, offset: 5, timestampMs: 7, key: null, value: null, headers: [] }
+    await bench.broker.produce([
+      returning('t.g-redrive', { groupId: 'g', record, attempts: 0, dueAtMs: 0, redriveCount: 2 }),
+    ])
+
+    expect(await bench.drain()).toMatchObject({ deadLettered: { exhausted: 1 } })
+    expect((await bench.letters.list()).items).toMatchObject([{ id: 'g/t/1/5', redriveCount: 2 }])
+  })
+
   test('has no say over records that somebody else puts there', async () => {
     const bench = await openFailing(() => false, {}, { redrive: true })
     await bench.drain()

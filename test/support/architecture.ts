@@ -25,7 +25,11 @@ const vocabulary =
 
 const areas: readonly Area[] = [
   { name: 'vocabulary', rank: 0, files: new RegExp(`^src/(${vocabulary})\\.ts$`) },
-  { name: 'ports', rank: 1, files: /^src\/(broker|broker-validation|dead-letter|append-once|idempotency)\.ts$/ },
+  {
+    name: 'ports',
+    rank: 1,
+    files: /^src\/(broker|broker-validation|dead-letter|dead-letter-fingerprint|append-once|idempotency)\.ts$/,
+  },
   { name: 'log', rank: 1, files: /^src\/log\//, beside: ['ports'] },
   {
     name: 'behaviour',

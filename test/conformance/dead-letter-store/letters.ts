@@ -1,4 +1,5 @@
 /** Builders of dead letters for tests; a test names only what it is about. */
+import { deadLetterFingerprint } from '../../../src/dead-letter-fingerprint.ts'
 import { type DeadLetter, deadLetterId } from '../../../src/dead-letter.ts'
 import { type ConsumerRecord, bytesOf } from '../../../src/record.ts'
 
@@ -17,7 +18,7 @@ export function letter(parts: LetterParts = {}): DeadLetter {
     ...parts.record,
   }
   const groupId = parts.groupId ?? 'shop'
-  return {
+  const made = {
     id: deadLetterId(groupId, record),
     groupId,
     reason: 'exhausted',
@@ -25,9 +26,11 @@ export function letter(parts: LetterParts = {}): DeadLetter {
     attempts: 3,
     failedAtMs: 1_700_000_060_000,
     route: 'orders',
+    redriveCount: 0,
     ...parts,
     record,
-  }
+  } as const
+  return { ...made, fingerprint: parts.fingerprint ?? deadLetterFingerprint(made) }
 }
 
 /** A letter at an offset of `orders[0]`, failing that many milliseconds later than the one at 0. */

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 
 import type { DeadLetter, DeadLetterQuery, DeadLetterStore } from '../../../src/dead-letter.ts'
+import { type Header, bytesOf, textOf } from '../../../src/record.ts'
 import type { Subject } from './index.ts'
-import { letter, letterAt } from './letters.ts'
+import { invalidUtf8, letter, letterAt } from './letters.ts'
 
 const offsetsOf = (letters: readonly DeadLetter[]): number[] => letters.map(({ record }) => record.offset)
 
@@ -91,6 +92,70 @@ export function listCases(subject: Subject): void {
     expect(await offsets({ fromMs: failedAtMs })).toEqual([1, 2])
     expect(await offsets({ untilMs: failedAtMs })).toEqual([0])
     expect(await offsets({ topic: 'none' })).toEqual([])
+  })
+
+  listing('filters by fingerprint', async (store) => {
+    await store.put(letterAt(0, { cause: { name: 'Error', message: 'order 17 is unknown' } }))
+    await store.put(letterAt(1, { cause: { name: 'Error', message: 'order 4711 is unknown' } }))
+    await store.put(letterAt(2, { cause: { name: 'Error', message: 'the shop is closed' } }))
+    const { fingerprint } = letterAt(0, { cause: { name: 'Error', message: 'order 1 is unknown' } })
+
+    expect(offsetsOf((await pages(store, { fingerprint })).flat())).toEqual([0, 1])
+    expect((await pages(store, { fingerprint: '0000000000000000' })).flat()).toEqual([])
+  })
+
+  listing('filters by key, as exact text', async (store) => {
+    const long = 'k'.repeat(2_000)
+    const keys = [
+      bytesOf('größe'),
+      bytesOf('größe '),
+      null,
+      bytesOf(''),
+      invalidUtf8,
+      bytesOf(`${long}1`),
+      bytesOf('a\0b'),
+    ]
+    for (const [offset, key] of keys.entries()) await store.put(letterAt(offset, { record: { key } }))
+    const offsets = async (key: string): Promise<number[]> => offsetsOf((await pages(store, { key })).flat())
+
+    expect(await offsets('größe')).toEqual([0])
+    expect(await offsets('')).toEqual([3])
+    expect(await offsets(`${long}1`)).toEqual([5])
+    expect(await offsets(`${long}2`)).toEqual([])
+    expect(await offsets('a\0b')).toEqual([6])
+    expect(await offsets('a')).toEqual([])
+    expect(await offsets(textOf(invalidUtf8))).toEqual([])
+  })
+
+  listing('filters by a header with its value, wherever it stands and however often it is there', async (store) => {
+    const header = (key: string, value: string | null): Header => ({
+      key,
+      value: value === null ? null : bytesOf(value),
+    })
+    await store.put(letterAt(0, { record: { headers: [header('tenant', 'a'), header('tenant', 'ключ')] } }))
+    await store.put(letterAt(1, { record: { headers: [header('tenant', 'b'), header('other', 'a')] } }))
+    await store.put(letterAt(2, { record: { headers: [header('tenant', null), header('', '')] } }))
+    const offsets = async (key: string, value: string): Promise<number[]> =>
+      offsetsOf((await pages(store, { header: { key, value } })).flat())
+
+    expect(await offsets('tenant', 'a')).toEqual([0])
+    expect(await offsets('tenant', 'ключ')).toEqual([0])
+    expect(await offsets('tenant', 'b')).toEqual([1])
+    expect(await offsets('tenant', '')).toEqual([])
+    expect(await offsets('', '')).toEqual([2])
+  })
+
+  listing('filters by several conditions at once, page by page', async (store) => {
+    for (let offset = 0; offset < 12; offset += 1) {
+      await store.put(
+        letterAt(offset, { record: { key: bytesOf(offset % 2 === 0 ? 'even' : 'odd') }, reason: 'timeout' }),
+      )
+    }
+
+    const read = await pages(store, { key: 'even', reason: 'timeout', topic: 'orders', limit: 2 })
+
+    expect(offsetsOf(read.flat())).toEqual([0, 2, 4, 6, 8, 10])
+    expect(read.every((page) => page.length <= 2)).toBe(true)
   })
 
   listing('refuses a limit outside 1 to 1000 and a cursor that it did not make', async (store) => {

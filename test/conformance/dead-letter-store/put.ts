@@ -32,6 +32,8 @@ const exactly: readonly (readonly [string, DeadLetter])[] = [
   ['a timestamp before every clock and no attempt', letter({ attempts: 0, record: { timestampMs: 0 } })],
   ['no route', letter({ route: null, reason: 'unroutable' })],
   ['an empty route', letter({ route: '' })],
+  ['the fingerprint it has, whatever its parts would give', letter({ fingerprint: '0123456789abcdef' })],
+  ['how often it was redriven', letter({ redriveCount: 3 })],
   ['a group that is no topic name', letter({ groupId: 'einkauf/größe 50%, "x"\n' })],
   [
     'a cause with all its parts, in any characters',
@@ -61,6 +63,7 @@ const anyLetter = fc.record({
   message: fc.string({ unit: 'binary', maxLength: 40 }),
   attempts: fc.nat(100),
   route: fc.option(anyText, { nil: null }),
+  redriveCount: fc.nat(10),
 })
 
 export function putCases(subject: Subject): void {
@@ -76,11 +79,12 @@ export function putCases(subject: Subject): void {
     const { store, stored } = subject()
     const samples = fc.sample(anyLetter, { numRuns: 100, seed: 20_261_124 })
     const given = [...new Map(samples.map((sample) => [sample.offset, sample])).values()].map(
-      ({ offset, key, value, headers, reason, message, attempts, route }) =>
+      ({ offset, key, value, headers, reason, message, attempts, route, redriveCount }) =>
         letterAt(offset % 1e12, {
           reason,
           attempts,
           route,
+          redriveCount,
           cause: { name: 'Error', message },
           record: { key, value, headers },
         }),
