@@ -11,6 +11,8 @@ const config: KnipConfig = {
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
     'test/idempotency/{in-worker,contender}.ts',
+    'test/support/put-letters.ts',
+    'test/support/letters-worker/worker.ts',
   ],
   project: ['{src,functions,scripts,test,bench,prove,examples}/**/*.ts', '*.config.ts'],
   vitest: { config: ['vitest.config.ts', 'vitest.kafka.config.ts'] },

@@ -19,6 +19,8 @@ const wrangler = join(root, 'node_modules/wrangler/bin/wrangler.js')
 export interface LocalWorkerOptions {
   /** Entry point, from the project's folder. @default what wrangler.toml names */
   readonly main?: string
+  /** Wrangler's configuration, from the project's folder. @default wrangler.toml */
+  readonly config?: string
   /** @default 0: a free one */
   readonly port?: number
   /** Variables of the Worker, over those of wrangler.toml and a `.dev.vars` beside it. */
@@ -96,13 +98,17 @@ export function isPortFree(port: number): Promise<boolean> {
   })
 }
 
-function flags({ main, port = 0 }: LocalWorkerOptions, folder: string, envFile: string): string[] {
+function flags(
+  { main, config = 'wrangler.toml', port = 0 }: LocalWorkerOptions,
+  folder: string,
+  envFile: string,
+): string[] {
   const devVars = join(root, '.dev.vars')
   const entry = main === undefined ? [] : [main]
   const envFiles = existsSync(devVars) ? ['--env-file', devVars, '--env-file', envFile] : ['--env-file', envFile]
   const listen = ['--ip', '127.0.0.1', '--port', String(port), '--inspector-port', '0']
   const quiet = ['--persist-to', join(folder, 'state'), '--show-interactive-dev-session=false']
-  return [...entry, '--config', join(root, 'wrangler.toml'), ...listen, ...quiet, ...envFiles]
+  return [...entry, '--config', join(root, config), ...listen, ...quiet, ...envFiles]
 }
 
 /** Only what wrangler needs: no account, no telemetry, no look-up of updates, no files in the user's folders. */

@@ -3,6 +3,8 @@
  * What belongs to one platform or brings a large dependency has a path of its own (package.json, `exports`):
  * `kedge/brokers/log`, `kedge/dead-letters/sqs`, `kedge/gateway`, `kedge/runtimes/cloudflare`, `kedge/runtimes/lambda`,
  * `kedge/runtimes/node-gateway`, and under `kedge/idempotency/` each store but the one in memory.
+ * `kedge/brokers/log`, most of `kedge/dead-letters/*`, `kedge/gateway`, `kedge/runtimes/cloudflare`,
+ * `kedge/runtimes/lambda`, `kedge/runtimes/node-gateway`.
  */
 
 // Topics, producing, consuming

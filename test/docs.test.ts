@@ -152,14 +152,13 @@ describe('pages of one kind', () => {
     expect(headingsOf(file).filter((heading) => expected.includes(heading))).toEqual(expected)
   })
 
-  it.each(files.filter((file) => /^src\/(brokers|dead-letters)\/(memory|log|rest|kafka|topic|sqs)\.ts$/.test(file)))(
-    '%s has a page',
-    (file) => {
-      const page = file.replace('src/brokers/', '').replace('src/dead-letters/', 'dead-letters-').replace('.ts', '.md')
+  it.each(
+    files.filter((file) => /^src\/(brokers|dead-letters)\/(memory|log|rest|kafka|topic|sqs|sqlite|d1)\.ts$/.test(file)),
+  )('%s has a page', (file) => {
+    const page = file.replace('src/brokers/', '').replace('src/dead-letters/', 'dead-letters-').replace('.ts', '.md')
 
-      expect(documents).toContain(`docs/drivers/${page}`)
-    },
-  )
+    expect(documents).toContain(`docs/drivers/${page}`)
+  })
 
   it.each(documents.filter((file) => /^docs\/decisions\/\d/.test(file)))(
     '%s has the headings of a decision',

@@ -59,7 +59,7 @@ const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   {
     name: /^node:/,
     files:
-      /^src\/runtimes\/|^src\/config\.ts$|^functions\/|^src\/brokers\/log\.ts$|^src\/log\/node-sqlite\.ts$|^src\/idempotency\/sqlite\.ts$/,
+      /^src\/runtimes\/|^src\/config\.ts$|^functions\/|^src\/brokers\/log\.ts$|^src\/log\/node-sqlite\.ts$|^src\/(dead-letters|idempotency)\/sqlite\.ts$/,
   },
 ]
 

@@ -119,18 +119,20 @@ export function putCases(subject: Subject): void {
     expect(plain((await stored()).filter(({ id }) => id === outer.id))).toEqual(plain([outer]))
   })
 
-  test('stores a letter of a record of 512 KiB whole', async () => {
+  test('stores a letter of a record of 512 KiB whole, or of half its limit where that is less', async () => {
     const { store, stored } = subject()
-    const given = letter({ record: { value: new Uint8Array(524_288).map((_, at) => (at * 31) % 256) } })
+    const bytes = Math.min(524_288, (store.features.maxLetterBytes ?? Infinity) / 2)
+    const given = letter({ record: { value: new Uint8Array(bytes).map((_, at) => (at * 31) % 256) } })
 
     await store.put(given)
 
     expect(plain(await stored())).toEqual(plain([given]))
   })
 
-  test('stores a letter of a record of 1 MiB whole, or refuses it by name and stores nothing', async () => {
+  test('stores a letter of a record of 1 MiB whole, or refuses one over its limit by name and stores nothing', async () => {
     const { store, stored } = subject()
-    const given = letter({ record: { value: new Uint8Array(1_048_570).map((_, at) => (at * 31) % 256) } })
+    const bytes = store.features.maxLetterBytes ?? 1_048_570
+    const given = letter({ record: { value: new Uint8Array(bytes).map((_, at) => (at * 31) % 256) } })
 
     if (store.features.maxLetterBytes === null) {
       await store.put(given)
