@@ -101,6 +101,11 @@ export interface DeadLetterFeatures {
   /** A letter put twice is stored once. Without it a repeated put after a lost answer may store a second copy. */
   readonly deduplicates: boolean
   readonly list: boolean
+  /**
+   * How `list` orders letters: `put` the oldest put first, `record` by group, topic, partition and offset (each as the store
+   * names it), `none` as it happens.
+   */
+  readonly listOrder: 'put' | 'record' | 'none'
   readonly get: boolean
   readonly delete: boolean
   /** Largest letter as the store counts it, bytes; null where there is no limit. */
@@ -117,7 +122,10 @@ export interface DeadLetterStore extends AsyncDisposable {
    */
   put(letter: DeadLetter, call?: Call): Promise<void>
 
-  /** Letters that match, oldest put first. A cursor stays good while letters are put and deleted. */
+  /**
+   * Letters that match, in the order that `features.listOrder` names. A cursor stays good while letters are put and deleted.
+   * A page may hold fewer letters than its limit, or none, and still have a cursor.
+   */
   list(query?: DeadLetterQuery, call?: Call): Promise<Page<DeadLetter>>
 
   /** The letter, or undefined where there is none. */

@@ -1,10 +1,8 @@
 /**
  * The public API: everything here runs on every platform, Workers and browsers included, and needs nothing but `fetch`.
  * What belongs to one platform or brings a large dependency has a path of its own (package.json, `exports`):
- * `kedge/brokers/log`, `kedge/dead-letters/sqs`, `kedge/gateway`, `kedge/runtimes/cloudflare`, `kedge/runtimes/lambda`,
- * `kedge/runtimes/node-gateway`, and under `kedge/idempotency/` each store but the one in memory.
- * `kedge/brokers/log`, most of `kedge/dead-letters/*`, `kedge/gateway`, `kedge/runtimes/cloudflare`,
- * `kedge/runtimes/lambda`, `kedge/runtimes/node-gateway`.
+ * `kedge/brokers/log`, `kedge/gateway`, `kedge/runtimes/cloudflare`, `kedge/runtimes/lambda`,
+ * `kedge/runtimes/node-gateway`, and under `kedge/dead-letters/` and `kedge/idempotency/` each store that is a system's.
  */
 
 // Topics, producing, consuming

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import { DEFAULT_LIST_LIMIT, type DeadLetter, type DeadLetterQuery } from '../dead-letter.ts'
 import { DeadLetterError, abortError } from '../errors.ts'
 import { withinTime } from '../time-limit.ts'
-import { exactTextOf } from '../record.ts'
+import { type TopicPartitionOffset, exactTextOf } from '../record.ts'
 
 /** Most letters of one page. */
 const MAX_LIST_LIMIT = 1000
@@ -73,4 +73,18 @@ function hasHeader({ record }: DeadLetter, wanted: { readonly key: string; reado
 
 function isText(bytes: Uint8Array | null, text: string): boolean {
   return bytes !== null && exactTextOf(bytes) === text
+}
+
+/** The group and coordinates that an id names; undefined where it is no id. */
+export function idParts(id: string): (TopicPartitionOffset & { readonly groupId: string }) | undefined {
+  const match = /^([^/]*)\/([^/]*)\/(\d{1,10})\/(\d{1,16})$/.exec(id)
+  if (match === null) return undefined
+  const [, group = '', topic = '', partition, offset] = match
+  try {
+    const parts = { partition: Number(partition), offset: Number(offset) }
+    return { groupId: decodeURIComponent(group), topic: decodeURIComponent(topic), ...parts }
+  } catch {
+    // A stray percent sign: not an id that was ever made.
+    return undefined
+  }
 }

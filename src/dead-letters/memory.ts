@@ -18,6 +18,7 @@ const memoryDeadLettersDefaults = { maxLetters: 100_000 } satisfies Required<Mem
 const features: DeadLetterFeatures = Object.freeze({
   deduplicates: true,
   list: true,
+  listOrder: 'put',
   get: true,
   delete: true,
   maxLetterBytes: null,

@@ -209,7 +209,14 @@ export class SqlDeadLetters implements DeadLetterStore {
     this.#database = database
     this.#settings = settings
     const { maxLetterBytes } = settings
-    this.features = Object.freeze({ deduplicates: true, list: true, get: true, delete: true, maxLetterBytes })
+    this.features = Object.freeze({
+      deduplicates: true,
+      list: true,
+      listOrder: 'put',
+      get: true,
+      delete: true,
+      maxLetterBytes,
+    })
   }
 
   async put(letter: DeadLetter, call?: Call): Promise<void> {

@@ -87,6 +87,7 @@ class SqsDeadLetters implements DeadLetterStore {
     this.features = Object.freeze({
       deduplicates: this.#fifo,
       list: false,
+      listOrder: 'none',
       get: false,
       delete: false,
       maxLetterBytes: MAX_SQS_MESSAGE_BYTES,

@@ -9,7 +9,7 @@ import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { BrokerError, DeadLetterError } from '../errors.ts'
 import type { ProducerRecord } from '../record.ts'
-import { checkCall, listLimit, matches, unsupported } from './call.ts'
+import { checkCall, idParts, listLimit, matches, unsupported } from './call.ts'
 import { digestOf } from '../digest.ts'
 import { headersOfLetter } from './topic-headers.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
@@ -37,6 +37,7 @@ const MAX_LETTER_OVERHEAD_BYTES = 65_536
 
 const features: Omit<DeadLetterFeatures, 'deduplicates'> = Object.freeze({
   list: true,
+  listOrder: 'put',
   get: true,
   delete: false,
   maxLetterBytes: null,
@@ -94,8 +95,9 @@ class TopicDeadLetters implements DeadLetterStore {
 
   async get(id: string, call?: Call): Promise<DeadLetter | undefined> {
     checkCall('topic', this.#isClosed, call)
-    const [groupId, topic] = partsOf(id)
-    if (groupId === undefined || topic === undefined) return undefined
+    const parts = idParts(id)
+    if (parts === undefined) return undefined
+    const { groupId, topic } = parts
     const scan = await this.#scan({ groupId, topic }, call)
     for (let read = 0; read < this.#maxScanRecords; read += 1) {
       const found = await scan.next()
@@ -173,17 +175,6 @@ class TopicDeadLetters implements DeadLetterStore {
       only === undefined ? described.topic.endsWith(DEAD_LETTER_TOPIC_SUFFIX) : described.topic === only,
     )
     return openTopicScan(this.#broker, topics, cursor, call)
-  }
-}
-
-/** The group and topic that an id names; undefined where it is no id. */
-function partsOf(id: string): (string | undefined)[] {
-  try {
-    const parts = id.split('/').map(decodeURIComponent)
-    return parts.length === 4 ? parts : []
-  } catch {
-    // A stray percent sign: not an id that was ever made.
-    return []
   }
 }
 

@@ -1,6 +1,3 @@
-import { once } from 'node:events'
-import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
-
 import { SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
@@ -9,6 +6,7 @@ import { decodeDeadLetter, encodeDeadLetter } from '../../src/dead-letters/codec
 import { MAX_SQS_MESSAGE_BYTES, sqsDeadLetters } from '../../src/dead-letters/sqs.ts'
 import { describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
 import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
+import { rawServer } from '../support/raw-server.ts'
 import { type SqsServer, startSqs, testCredentials } from '../support/sqs.ts'
 
 let server: SqsServer
@@ -188,46 +186,3 @@ describe('sqs settings', () => {
     expect(await lettersIn(queueUrl)).toHaveLength(1)
   })
 })
-
-/** A TCP server that answers every request head as told. */
-async function rawServer(answer: (socket: Socket) => void): Promise<
-  AsyncDisposable & {
-    readonly url: string
-    requests(): number
-    untilRequests(count: number): Promise<void>
-  }
-> {
-  let requests = 0
-  const sockets = new Set<Socket>()
-  const raw: Server = createServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => {})
-    let head = ''
-    socket.on('data', (chunk) => {
-      head += chunk.toString('latin1')
-      if (!head.includes('\r\n\r\n')) return
-      head = ''
-      requests += 1
-      raw.emit('request')
-      answer(socket)
-    })
-  })
-  raw.listen(0, '127.0.0.1')
-  await once(raw, 'listening')
-  const { port } = raw.address() as AddressInfo
-  return {
-    url: `http://127.0.0.1:${port}`,
-    requests: () => requests,
-    async untilRequests(count) {
-      for (;;) {
-        if (requests >= count) return
-        await once(raw, 'request')
-      }
-    },
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy()
-      raw.close()
-      await once(raw, 'close')
-    },
-  }
-}

@@ -53,6 +53,7 @@ const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   { name: /^@upstash\/kafka$/, files: /^src\/brokers\/rest(\.ts$|\/)/ },
   { name: /^@platformatic\/kafka$/, files: /^src\/brokers\/kafka(\.ts$|\/)/ },
   { name: /^@aws-sdk\/client-sqs$/, files: /^src\/dead-letters\/sqs[a-z-]*\.ts$/ },
+  { name: /^@aws-sdk\/client-s3$/, files: /^src\/dead-letters\/s3\.ts$/ },
   { name: /^@aws-sdk\/client-dynamodb$/, files: /^src\/idempotency\/dynamodb[a-z-]*\.ts$/ },
   // Types only: there is no code in a package of this name.
   { name: /^aws-lambda$/, files: /^src\/runtimes\/lambda[a-z-]*\.ts$/ },

@@ -1,6 +1,6 @@
 /** Builders of dead letters for tests; a test names only what it is about. */
 import { deadLetterFingerprint } from '../../../src/dead-letter-fingerprint.ts'
-import { type DeadLetter, deadLetterId } from '../../../src/dead-letter.ts'
+import { type DeadLetter, type DeadLetterFeatures, deadLetterId } from '../../../src/dead-letter.ts'
 import { type ConsumerRecord, bytesOf } from '../../../src/record.ts'
 
 export type LetterParts = Partial<Omit<DeadLetter, 'id' | 'record'>> & { readonly record?: Partial<ConsumerRecord> }
@@ -47,6 +47,17 @@ export const allBytes: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) =
 
 /** Bytes that no UTF-8 text has. */
 export const invalidUtf8: Uint8Array = Uint8Array.of(0xc3, 0x28, 0xff, 0xfe, 0xed, 0xa0, 0x80)
+
+/** Letters in the order in which a store lists them that were put in the order given. */
+export function inListOrder(
+  { features }: { readonly features: DeadLetterFeatures },
+  letters: readonly DeadLetter[],
+): readonly DeadLetter[] {
+  if (features.listOrder !== 'record') return letters
+  const nameOf = ({ groupId, record }: DeadLetter): string =>
+    [groupId, record.topic, record.partition, String(record.offset).padStart(16, '0')].join('/')
+  return letters.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
+}
 
 /** A letter as plain data, so that two compare by their bytes and not by the class that holds them. */
 export function plain(letters: readonly DeadLetter[]): unknown {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { DeadLetter, DeadLetterQuery, DeadLetterStore } from '../../../src/dead-letter.ts'
 import { type Header, bytesOf, textOf } from '../../../src/record.ts'
 import type { Subject } from './index.ts'
-import { invalidUtf8, letter, letterAt } from './letters.ts'
+import { inListOrder, invalidUtf8, letter, letterAt, plain } from './letters.ts'
 
 const offsetsOf = (letters: readonly DeadLetter[]): number[] => letters.map(({ record }) => record.offset)
 
@@ -38,10 +38,14 @@ export function listCases(subject: Subject): void {
     expect(await store.list()).toEqual({ items: [] })
   })
 
-  listing('gives the letters back, oldest put first', async (store) => {
-    for (const offset of [2, 0, 1]) await store.put(letterAt(offset))
+  listing('gives the letters back in the order that it names', async (store) => {
+    const given = [2, 10, 0, 1].map((offset) => letterAt(offset))
+    for (const one of given) await store.put(one)
 
-    expect(offsetsOf((await store.list()).items)).toEqual([2, 0, 1])
+    const { items } = await store.list()
+
+    expect(offsetsOf(items).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 10])
+    if (store.features.listOrder !== 'none') expect(plain(items)).toEqual(plain(inListOrder(store, given)))
   })
 
   listing('pages with a cursor, each letter once', async (store) => {

@@ -5,10 +5,12 @@
 import type { DeadLetterQuery, DeadLetterStore } from '../../../src/dead-letter.ts'
 import { decodeDeadLetter, encodeDeadLetter } from '../../../src/dead-letters/codec.ts'
 import { type D1Binding, d1DeadLetters } from '../../../src/dead-letters/d1.ts'
+import { type R2Binding, r2DeadLetters } from '../../../src/dead-letters/r2.ts'
 import { KedgeError } from '../../../src/errors.ts'
 
 interface Env {
   readonly DB: D1Binding
+  readonly BUCKET: R2Binding
 }
 
 /** A call of the port. `aborted` is the message of the reason with which its signal was aborted before. */
@@ -56,6 +58,8 @@ async function opened(kind: string, env: Env): Promise<Pick<DeadLetterStore, 'fe
 }
 
 async function openStore(kind: string, env: Env): Promise<DeadLetterStore> {
+  // A prefix of its own is as good as a bucket of its own.
+  if (kind === 'r2') return r2DeadLetters({ bucket: env.BUCKET, prefix: crypto.randomUUID() })
   if (kind === 'd1') {
     await env.DB.batch(
       ['kedge_dead_letters', 'kedge_dead_letter_schema'].map((table) =>
