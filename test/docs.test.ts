@@ -154,7 +154,7 @@ describe('pages of one kind', () => {
 
   it.each(
     files.filter((file) =>
-      /^src\/(brokers|dead-letters)\/(memory|log|rest|kafka|topic|sqs|sqlite|d1|s3|r2)\.ts$/.test(file),
+      /^src\/(brokers|dead-letters)\/(memory|log|rest|kafka|topic|sqs|sqlite|d1|s3|r2|queue)\.ts$/.test(file),
     ),
   )('%s has a page', (file) => {
     const page = file.replace('src/brokers/', '').replace('src/dead-letters/', 'dead-letters-').replace('.ts', '.md')

@@ -25,6 +25,24 @@ export async function attempt<T>(
   return await withinTime({ signal, timeoutMs, timedOut }, clock, work)
 }
 
+/**
+ * The time of one call that is made of several: gives, each time it is asked, the call with what is left. `parts` is how
+ * many are still to come, each of which gets an equal share.
+ */
+export function sharedCall(
+  call: Call | undefined,
+  defaultTimeoutMs: number,
+  clock: Clock,
+): (parts?: number) => Call & { readonly timeoutMs: number } {
+  const startedAt = clock.monotonic()
+  const wholeMs = call?.timeoutMs ?? defaultTimeoutMs
+  return (parts = 1) => {
+    const leftMs = wholeMs - (clock.monotonic() - startedAt)
+    const timeoutMs = Math.max(1, Math.floor(leftMs / parts))
+    return call?.signal === undefined ? { timeoutMs } : { timeoutMs, signal: call.signal }
+  }
+}
+
 /** @throws what a call to a closed store, or with an aborted signal, rejects with. */
 export function checkCall(store: string, isClosed: boolean, call: Call | undefined): void {
   if (isClosed) throw new DeadLetterError('CLOSED', `Cannot use the dead-letter store ${store}: it is closed.`)

@@ -48,12 +48,15 @@ export const allBytes: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) =
 /** Bytes that no UTF-8 text has. */
 export const invalidUtf8: Uint8Array = Uint8Array.of(0xc3, 0x28, 0xff, 0xfe, 0xed, 0xa0, 0x80)
 
-/** Letters in the order in which a store lists them that were put in the order given. */
+/**
+ * Letters in the order in which a store lists them that were put in the order given; for a store that promises no order, in
+ * one of their own.
+ */
 export function inListOrder(
   { features }: { readonly features: DeadLetterFeatures },
   letters: readonly DeadLetter[],
 ): readonly DeadLetter[] {
-  if (features.listOrder !== 'record') return letters
+  if (features.listOrder === 'put') return letters
   const nameOf = ({ groupId, record }: DeadLetter): string =>
     [groupId, record.topic, record.partition, String(record.offset).padStart(16, '0')].join('/')
   return letters.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))

@@ -92,7 +92,7 @@ export function putCases(subject: Subject): void {
 
     for (const one of given) await store.put(one)
 
-    expect(plain(await stored())).toEqual(plain(inListOrder(store, given)))
+    expect(plain(inListOrder(store, await stored()))).toEqual(plain(inListOrder(store, given)))
   })
 
   test('keeps a letter of a letter apart from the letter inside', async () => {

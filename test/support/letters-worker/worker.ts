@@ -5,12 +5,14 @@
 import type { DeadLetterQuery, DeadLetterStore } from '../../../src/dead-letter.ts'
 import { decodeDeadLetter, encodeDeadLetter } from '../../../src/dead-letters/codec.ts'
 import { type D1Binding, d1DeadLetters } from '../../../src/dead-letters/d1.ts'
+import { type QueueBinding, queueDeadLetters } from '../../../src/dead-letters/queue.ts'
 import { type R2Binding, r2DeadLetters } from '../../../src/dead-letters/r2.ts'
 import { KedgeError } from '../../../src/errors.ts'
 
 interface Env {
   readonly DB: D1Binding
   readonly BUCKET: R2Binding
+  readonly QUEUE: QueueBinding
 }
 
 /** A call of the port. `aborted` is the message of the reason with which its signal was aborted before. */
@@ -35,7 +37,13 @@ export type LettersOutcome =
       }
     }
 
+interface MessageBatch {
+  readonly messages: readonly { readonly body: string }[]
+}
+
 const stores = new Map<string, DeadLetterStore>()
+/** Bodies of the messages that this Worker consumed. */
+const received: string[] = []
 
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
@@ -44,8 +52,15 @@ export default {
       const { results } = await env.DB.prepare(await request.text()).all()
       return Response.json(results)
     }
+    if (pathname === '/send') return Response.json(await env.QUEUE.send(await request.text(), { contentType: 'text' }))
+    if (pathname === '/received') return Response.json(received)
+    if (pathname === '/forget') return Response.json(received.splice(0).length)
     if (pathname.startsWith('/open/')) return Response.json(await opened(pathname.slice('/open/'.length), env))
     return Response.json(await outcomeOf((await request.json()) as LettersCall))
+  },
+
+  async queue({ messages }: MessageBatch): Promise<void> {
+    received.push(...messages.map(({ body }) => body))
   },
 }
 
@@ -60,6 +75,7 @@ async function opened(kind: string, env: Env): Promise<Pick<DeadLetterStore, 'fe
 async function openStore(kind: string, env: Env): Promise<DeadLetterStore> {
   // A prefix of its own is as good as a bucket of its own.
   if (kind === 'r2') return r2DeadLetters({ bucket: env.BUCKET, prefix: crypto.randomUUID() })
+  if (kind === 'queue') return queueDeadLetters({ queue: env.QUEUE })
   if (kind === 'd1') {
     await env.DB.batch(
       ['kedge_dead_letters', 'kedge_dead_letter_schema'].map((table) =>
