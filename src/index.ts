@@ -19,6 +19,7 @@ export { bytesOf, exactTextOf, textOf } from './record.ts'
 // Brokers, dead-letter stores and idempotency stores
 export { memoryBroker } from './brokers/memory.ts'
 export { restBroker, restBrokerDefaults } from './brokers/rest.ts'
+export { claimCheck, claimedLetter } from './dead-letters/claim-check.ts'
 export { memoryDeadLetters } from './dead-letters/memory.ts'
 export { topicDeadLetters } from './dead-letters/topic.ts'
 export { decodeDeadLetter, encodeDeadLetter } from './dead-letters/codec.ts'
@@ -87,6 +88,7 @@ export type {
   DeadLetterStore,
   Page,
 } from './dead-letter.ts'
+export type { ClaimCheckOptions } from './dead-letters/claim-check.ts'
 export type { FingerprintParts } from './dead-letter-fingerprint.ts'
 export type { MemoryDeadLettersOptions } from './dead-letters/memory.ts'
 export type { TopicDeadLettersOptions } from './dead-letters/topic.ts'

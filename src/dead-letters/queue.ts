@@ -88,7 +88,7 @@ export function queueDeadLetters(options: QueueDeadLettersOptions): DeadLetterSt
 function tooLarge(id: string, bytes: number, cause?: unknown): DeadLetterError {
   return new DeadLetterError(
     'DEAD_LETTER_TOO_LARGE',
-    `Cannot store dead letter ${id} in its queue: it takes ${bytes} bytes and a message may have ${MAX_QUEUE_MESSAGE_BYTES}. Use a store without that limit for this topic.`,
+    `Cannot store dead letter ${id} in its queue: it takes ${bytes} bytes and a message may have ${MAX_QUEUE_MESSAGE_BYTES}. Put it elsewhere with a claim check, or use a store without that limit.`,
     { limit: 'maxLetterBytes', cause },
   )
 }

@@ -228,7 +228,7 @@ export class SqlDeadLetters implements DeadLetterStore {
     if (maxLetterBytes !== null && bytes > maxLetterBytes) {
       throw new DeadLetterError(
         'DEAD_LETTER_TOO_LARGE',
-        `Cannot store dead letter ${letter.id} in ${name}: it takes ${bytes} bytes and a row may have ${maxLetterBytes}. Use a store without that limit for this topic.`,
+        `Cannot store dead letter ${letter.id} in ${name}: it takes ${bytes} bytes and a row may have ${maxLetterBytes}. Put it elsewhere with a claim check, or use a store without that limit.`,
         { limit: 'maxLetterBytes' },
       )
     }

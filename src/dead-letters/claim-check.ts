@@ -1,0 +1,172 @@
+/**
+ * A store for letters that are too large for it: the letter goes whole into another store, and a reference to it takes its
+ * place. Whoever lists or gets through this store sees the letters and never the references.
+ *
+ * The letter is durable before its reference is: a reference never points at nothing, and what a failure leaves behind is an
+ * object without a reference at worst. A reference is a letter like any other, with the same id, cause and coordinates, so
+ * that filters and alarms of the store work on it; only the record's value and headers are elsewhere.
+ */
+import type { Call } from '../broker.ts'
+import { type Clock, systemClock } from '../clock.ts'
+import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
+import { ConfigError, DeadLetterError } from '../errors.ts'
+import { bytesOf } from '../record.ts'
+import { checkCall, matches, sharedCall } from './call.ts'
+import { encodeDeadLetter } from './codec.ts'
+
+/** Options of `claimCheck`. */
+export interface ClaimCheckOptions {
+  /** Where large letters go: any store without a limit that can give a letter back. */
+  readonly objects: DeadLetterStore
+  /**
+   * Letters of more bytes than this, as JSON, go there. What the store refuses as too large goes there in any case.
+   * @default the store's `maxLetterBytes`, less 1 KiB for what it adds to a letter
+   */
+  readonly overBytes?: number
+  /** Longest time of one call that names none itself, milliseconds. @default 10000 */
+  readonly timeoutMs?: number
+  readonly clock?: Clock
+}
+
+const claimCheckDefaults = { timeoutMs: 10_000, clock: systemClock } as const
+
+/** The header by which a reference is known; it is its only one. */
+const CLAIM_HEADER = 'kedge-claim-check'
+/** What a store may add to a letter's JSON, as SQS counts attributes with the body. */
+const MAX_ADDED_BYTES = 1_024
+/** A key that is no longer than this stays in the reference, so that lists by key find it. */
+const MAX_KEPT_KEY_BYTES = 1_024
+/** Letters fetched at the same time: a Worker may have six connections. */
+const MAX_FETCHES = 6
+
+/**
+ * Gives a store that keeps its large letters in another. Both are closed with it.
+ * @throws {ConfigError} where the other store cannot give letters back.
+ */
+export function claimCheck(store: DeadLetterStore, options: ClaimCheckOptions): DeadLetterStore {
+  return new ClaimCheck(store, options)
+}
+
+/**
+ * The letter that a reference stands for; any other letter as it is. For consumers of a queue, which meet references.
+ * @throws {DeadLetterError} BAD_RESPONSE where the letter is gone and its reference is not.
+ */
+export async function claimedLetter(letter: DeadLetter, objects: DeadLetterStore, call?: Call): Promise<DeadLetter> {
+  if (!isReference(letter)) return letter
+  const whole = await objects.get(letter.id, call)
+  if (whole !== undefined) return whole
+  throw new DeadLetterError(
+    'BAD_RESPONSE',
+    `Cannot read dead letter ${letter.id}: its reference is stored and the letter itself is gone from the store of large letters. Delete the reference, or bring the letter back.`,
+  )
+}
+
+class ClaimCheck implements DeadLetterStore {
+  readonly #store: DeadLetterStore
+  readonly #objects: DeadLetterStore
+  readonly #overBytes: number
+  readonly #timeoutMs: number
+  readonly #clock: Clock
+  #isClosed = false
+
+  constructor(store: DeadLetterStore, { objects, overBytes, timeoutMs, clock }: ClaimCheckOptions) {
+    if (!objects.features.get) {
+      throw new ConfigError(
+        'Cannot make a claim check: the store of large letters cannot give a letter back. Name one that has get.',
+      )
+    }
+    const { maxLetterBytes } = store.features
+    this.#store = store
+    this.#objects = objects
+    this.#overBytes = overBytes ?? (maxLetterBytes === null ? Infinity : maxLetterBytes - MAX_ADDED_BYTES)
+    this.#timeoutMs = timeoutMs ?? claimCheckDefaults.timeoutMs
+    this.#clock = clock ?? claimCheckDefaults.clock
+  }
+
+  get features(): DeadLetterFeatures {
+    const { features } = this.#store
+    const { deduplicates, delete: deletes, maxLetterBytes } = this.#objects.features
+    return {
+      ...features,
+      deduplicates: features.deduplicates && deduplicates,
+      delete: features.delete && deletes,
+      maxLetterBytes,
+    }
+  }
+
+  async put(letter: DeadLetter, call?: Call): Promise<void> {
+    checkCall('claim check', this.#isClosed, call)
+    const left = sharedCall(call, this.#timeoutMs, this.#clock)
+    // A letter that looks like a reference would be taken for one, so it becomes one.
+    const isLarge = isReference(letter) || encodeDeadLetter(letter).length > this.#overBytes
+    if (!isLarge) {
+      try {
+        return await this.#store.put(letter, left())
+      } catch (error) {
+        if (!(error instanceof DeadLetterError) || error.code !== 'DEAD_LETTER_TOO_LARGE') throw error
+      }
+    }
+    await this.#objects.put(letter, left(2))
+    await this.#store.put(referenceTo(letter), left())
+  }
+
+  async list(query: DeadLetterQuery = {}, call?: Call): Promise<Page<DeadLetter>> {
+    checkCall('claim check', this.#isClosed, call)
+    const left = sharedCall(call, this.#timeoutMs, this.#clock)
+    const { items, ...rest } = await this.#store.list(withoutWhatReferencesLack(query), left(2))
+    const letters: DeadLetter[] = []
+    for (let at = 0; at < items.length; at += MAX_FETCHES) {
+      const fetched = items.slice(at, at + MAX_FETCHES).map((item) => claimedLetter(item, this.#objects, left()))
+      letters.push(...(await Promise.all(fetched)))
+    }
+    return { ...rest, items: letters.filter((letter) => matches(letter, query)) }
+  }
+
+  async get(id: string, call?: Call): Promise<DeadLetter | undefined> {
+    checkCall('claim check', this.#isClosed, call)
+    const left = sharedCall(call, this.#timeoutMs, this.#clock)
+    const letter = await this.#store.get(id, left(2))
+    return letter === undefined ? undefined : await claimedLetter(letter, this.#objects, left())
+  }
+
+  async delete(id: string, call?: Call): Promise<boolean> {
+    checkCall('claim check', this.#isClosed, call)
+    const left = sharedCall(call, this.#timeoutMs, this.#clock)
+    // The reference first: what is left by a failure between the two is found by nobody and harms nobody.
+    const wasThere = await this.#store.delete(id, left(2))
+    return (await this.#objects.delete(id, left())) || wasThere
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.all([this.#store.close(), this.#objects.close()])
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+function referenceTo(letter: DeadLetter): DeadLetter {
+  const { record } = letter
+  const isKeyKept = record.key !== null && record.key.length <= MAX_KEPT_KEY_BYTES
+  const claim = JSON.stringify({ format: `${CLAIM_HEADER}/1`, letterBytes: encodeDeadLetter(letter).length })
+  return {
+    ...letter,
+    record: {
+      ...record,
+      key: isKeyKept ? record.key : null,
+      value: null,
+      headers: [{ key: CLAIM_HEADER, value: bytesOf(claim) }],
+    },
+  }
+}
+
+function isReference({ record }: DeadLetter): boolean {
+  return record.value === null && record.headers.length === 1 && record.headers[0]?.key === CLAIM_HEADER
+}
+
+/** What a reference says no more is asked of the letters behind them. */
+function withoutWhatReferencesLack({ header: _header, key, ...query }: DeadLetterQuery): DeadLetterQuery {
+  return key === undefined || bytesOf(key).length > MAX_KEPT_KEY_BYTES ? query : { ...query, key }
+}
