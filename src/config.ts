@@ -106,7 +106,7 @@ export interface FunctionsConfig {
   readonly groupInstanceId: string
   /** How long the instance stays a member between two runs, milliseconds; absent means the consumer's own default. */
   readonly sessionTimeoutMs: number | undefined
-  /** URL of the dead-letter store. */
+  /** URLs of dead-letter stores, in the order in which they are tried, blanks or commas between them. */
   readonly deadLetters: string
   /** URL of the idempotency store; absent where there is none. */
   readonly idempotency: string | undefined
@@ -364,10 +364,11 @@ const settings = {
   }),
   KEDGE_DEAD_LETTERS: setting(text.default('topic:'), {
     part: 'functions',
-    legal: "`topic:`, `topic:NAME`, or `sqs+https://...` followed by the queue's address (Lambda and Node)",
+    legal:
+      "one or more of `topic:`, `topic:NAME`; on Lambda and Node `sqs+https://...` followed by the queue's address, `s3://bucket/prefix`, `sqlite:path`; on Workers `d1:BINDING`, `r2:BINDING/prefix`, `queue:BINDING`; blanks or commas between them",
     default: 'topic:',
     description:
-      'Where records go that cannot be handled. `topic:` alone is a topic of the gateway for each source topic and group, made where it is missing; with a name, that topic.',
+      'Where records go that cannot be handled. `topic:` alone is a topic of the gateway for each source topic and group, made where it is missing; with a name, that topic. Of several stores each letter goes to the first that takes it: the next is tried where one is down, too slow, or too small for the letter.',
   }),
   KEDGE_IDEMPOTENCY: setting(text.optional(), {
     part: 'functions',

@@ -4,6 +4,7 @@
  */
 import type { App } from '../app.ts'
 import { type FunctionsConfig, readConfig } from '../config.ts'
+import { workerDeadLetterDrivers } from './worker-dead-letter-drivers.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { problemResponse } from './problem.ts'
@@ -64,6 +65,7 @@ export function worker(app: App, options: ProduceOptions = {}): Worker {
           },
           log: consoleLog,
           idempotency: workerIdempotencyDrivers(env),
+          deadLetters: workerDeadLetterDrivers(env),
         })
       } catch (failure) {
         console.error(failureText(failure))

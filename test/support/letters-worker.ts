@@ -13,17 +13,22 @@ import type { LettersCall, LettersOutcome } from './letters-worker/worker.ts'
 export interface LettersWorker extends AsyncDisposable {
   /** Opens a store of a kind, empty. */
   open(kind: string): Promise<DeadLetterStore>
+  /** What the Worker printed. */
+  readonly lines: readonly string[]
+  /** Runs the app of functions/app.ts once, as cron would, and says whether it ended well. */
+  tick(): Promise<boolean>
   /** Asks the Worker for something of its own and gives the JSON of its answer. */
   ask(path: string, body?: string): Promise<unknown>
   close(): Promise<void>
 }
 
 /** Starts the Worker. */
-export async function startLettersWorker(): Promise<LettersWorker> {
+export async function startLettersWorker(vars: Readonly<Record<string, string>> = {}): Promise<LettersWorker> {
+  const lines: string[] = []
   const worker: LocalWorker = await openLocalWorker({
     config: 'test/support/letters-worker/wrangler.toml',
-    vars: {},
-    onLine: (line) => console.error(line),
+    vars,
+    onLine: (line) => lines.push(line),
   })
 
   async function ask(path: string, body = ''): Promise<unknown> {
@@ -34,6 +39,8 @@ export async function startLettersWorker(): Promise<LettersWorker> {
 
   return {
     ask,
+    lines,
+    tick: () => worker.tick(),
     async open(kind) {
       const { id, features } = (await ask(`/open/${kind}`)) as { id: string; features: DeadLetterFeatures }
       return storeOver(id, features, ask)

@@ -1,7 +1,8 @@
 /**
  * Dead-letter stores over a Worker's bindings, called over HTTP by a test (`../letters-worker.ts`): one call of the port for
- * each request, its outcome as JSON.
+ * each request, its outcome as JSON. Its scheduled handler is that of functions/worker.ts, with these bindings.
  */
+import shipped from '../../../functions/worker.ts'
 import type { DeadLetterQuery, DeadLetterStore } from '../../../src/dead-letter.ts'
 import { decodeDeadLetter, encodeDeadLetter } from '../../../src/dead-letters/codec.ts'
 import { type D1Binding, d1DeadLetters } from '../../../src/dead-letters/d1.ts'
@@ -53,10 +54,18 @@ export default {
       return Response.json(results)
     }
     if (pathname === '/send') return Response.json(await env.QUEUE.send(await request.text(), { contentType: 'text' }))
+    if (pathname === '/objects') {
+      const { objects } = await env.BUCKET.list({ prefix: await request.text(), limit: 1000 })
+      return Response.json(objects.map(({ key }) => key))
+    }
     if (pathname === '/received') return Response.json(received)
     if (pathname === '/forget') return Response.json(received.splice(0).length)
     if (pathname.startsWith('/open/')) return Response.json(await opened(pathname.slice('/open/'.length), env))
     return Response.json(await outcomeOf((await request.json()) as LettersCall))
+  },
+
+  async scheduled(controller: unknown, env: Env): Promise<void> {
+    await shipped.scheduled(controller, { ...env })
   },
 
   async queue({ messages }: MessageBatch): Promise<void> {
