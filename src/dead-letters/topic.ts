@@ -11,6 +11,7 @@ import { BrokerError, DeadLetterError } from '../errors.ts'
 import type { ProducerRecord } from '../record.ts'
 import { checkCall, idParts, listLimit, matches, unsupported } from './call.ts'
 import { digestOf } from '../digest.ts'
+import type { HeaderDialect } from './topic-dialects.ts'
 import { headersOfLetter } from './topic-headers.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
 import { type TopicScan, openTopicScan } from './topic-scan.ts'
@@ -26,11 +27,16 @@ export interface TopicDeadLettersOptions {
    * its headers. @default true where the broker has `topicAdmin`
    */
   readonly createTopics?: boolean
+  /**
+   * Whose headers are written beside Kedge's own, for the tools that read the topic. Letters of any dialect are read.
+   * @default 'spring'
+   */
+  readonly headers?: HeaderDialect
   /** Most records read by one `list` (which then ends its page early) or `get` (which then fails). @default 100000 */
   readonly maxScanRecords?: number
 }
 
-const topicDeadLettersDefaults = { maxScanRecords: 100_000 } as const
+const topicDeadLettersDefaults = { headers: 'spring', maxScanRecords: 100_000 } as const
 
 /** What the headers of a letter add at most to its record: names, coordinates and a cause of 4 KiB, twice, once escaped. */
 const MAX_LETTER_OVERHEAD_BYTES = 65_536
@@ -52,13 +58,15 @@ class TopicDeadLetters implements DeadLetterStore {
   readonly #broker: Broker
   readonly #fixedTopic: string | undefined
   readonly #createTopics: boolean
+  readonly #headers: HeaderDialect
   readonly #maxScanRecords: number
   #isClosed = false
 
-  constructor({ broker, topic, createTopics, maxScanRecords }: TopicDeadLettersOptions) {
+  constructor({ broker, topic, createTopics, headers, maxScanRecords }: TopicDeadLettersOptions) {
     this.#broker = broker
     this.#fixedTopic = topic
     this.#createTopics = createTopics ?? broker.features.topicAdmin
+    this.#headers = headers ?? topicDeadLettersDefaults.headers
     this.#maxScanRecords = maxScanRecords ?? topicDeadLettersDefaults.maxScanRecords
   }
 
@@ -130,7 +138,7 @@ class TopicDeadLetters implements DeadLetterStore {
 
   async #produce(topic: string, letter: DeadLetter, call: Call | undefined): Promise<void> {
     const { key, value } = letter.record
-    const records = [{ topic, key, value, headers: headersOfLetter(letter) }]
+    const records = [{ topic, key, value, headers: headersOfLetter(letter, this.#headers) }]
     const idempotencyKey = `kedge-dead-letter-${await digestOf(`${topic}\n${letter.id}`)}`
     try {
       await this.#append(records, idempotencyKey, call)

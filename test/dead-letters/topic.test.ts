@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest'
 import type { Broker } from '../../src/broker.ts'
 import { logBroker } from '../../src/brokers/log.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
-import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
+import { type TopicDeadLettersOptions, topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import { BrokerError } from '../../src/errors.ts'
 import { type ConsumerRecord, bytesOf, textOf } from '../../src/record.ts'
 import { type DeadLetterStoreHarness, describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
@@ -15,7 +15,7 @@ import { letter, letterAt, plain } from '../conformance/dead-letter-store/letter
 
 const over = (
   openBroker: () => Promise<{ broker: Broker; close: () => Promise<void> }>,
-  settings: { topic?: string } = {},
+  settings: Pick<TopicDeadLettersOptions, 'topic' | 'headers'> = {},
 ): DeadLetterStoreHarness => ({
   async open() {
     const { broker, close } = await openBroker()
@@ -45,6 +45,9 @@ const onDisk = async (): Promise<{ broker: Broker; close: () => Promise<void> }>
 describeDeadLetterStore('topic on memory', over(onMemory))
 describeDeadLetterStore('topic on memory, one topic', over(onMemory, { topic: 'dead-letters' }))
 describeDeadLetterStore('topic on the log on disk', over(onDisk))
+for (const headers of ['connect', 'kip-1191'] as const) {
+  describeDeadLetterStore(`topic on memory, headers of ${headers}`, over(onMemory, { headers }))
+}
 
 const LIMITS = { maxWaitMs: 0, maxRecords: 100, maxBytes: 10_000_000 }
 
@@ -85,6 +88,91 @@ describe('the record of a letter', () => {
     expect(text('kafka_dlt-exception-message')).toBe('no')
     expect(text('kafka_dlt-exception-stacktrace')).toBe('TypeError: no\n    at x')
   })
+
+  test.each([
+    [
+      'connect',
+      [
+        ['__connect.errors.topic', 'orders'],
+        ['__connect.errors.partition', '258'],
+        ['__connect.errors.offset', '1099511627777'],
+        ['__connect.errors.connector.name', 'shop'],
+        ['__connect.errors.stage', 'TASK_PUT'],
+        ['__connect.errors.class.name', 'ship'],
+        ['__connect.errors.exception.class.name', 'TypeError'],
+        ['__connect.errors.exception.message', 'no'],
+        ['__connect.errors.exception.stacktrace', 'TypeError: no\n    at x'],
+      ],
+    ],
+    [
+      'kip-1191',
+      [
+        ['__dlq.errors.topic', 'orders'],
+        ['__dlq.errors.partition', '258'],
+        ['__dlq.errors.offset', '1099511627777'],
+        ['__dlq.errors.group', 'shop'],
+        ['__dlq.errors.delivery.count', '3'],
+        ['__dlq.errors.message', 'no'],
+      ],
+    ],
+  ] as const)('has behind the original what tools for %s read, as text', async (headers, expected) => {
+    await using broker = memoryBroker()
+    const given = letter({
+      route: 'ship',
+      cause: { name: 'TypeError', message: 'no', stack: 'TypeError: no\n    at x' },
+      record: { partition: 258, offset: 2 ** 40 + 1, headers: [{ key: 'original', value: bytesOf('1') }] },
+    })
+
+    await topicDeadLetters({ broker, headers }).put(given)
+
+    const [stored] = await recordsOf(broker, 'orders.shop-dlt')
+    const written = stored?.headers.map(({ key, value }) => [key, textOf(value)]) ?? []
+    expect(written.slice(0, expected.length + 1)).toEqual([['original', '1'], ...expected])
+    expect(written.filter(([key]) => /^(kafka_dlt|__connect|__dlq)/.test(key ?? ''))).toEqual(expected)
+  })
+
+  test('of Connect says that a record which its schema refused failed in the converter', async () => {
+    await using broker = memoryBroker()
+    await topicDeadLetters({ broker, headers: 'connect' }).put(letter({ reason: 'invalid', route: null }))
+
+    const [stored] = await recordsOf(broker, 'orders.shop-dlt')
+    const text = (key: string): string | undefined =>
+      stored?.headers.filter((header) => header.key === key).map(({ value }) => textOf(value))[0]
+    expect([text('__connect.errors.stage'), text('__connect.errors.class.name')]).toEqual([
+      'VALUE_CONVERTER',
+      undefined,
+    ])
+  })
+
+  test('is read whatever the dialect of its topic is now, and of a letter of a letter in another one', async () => {
+    await using broker = memoryBroker()
+    const stores = (['spring', 'connect', 'kip-1191'] as const).map((headers) => topicDeadLetters({ broker, headers }))
+    for (const [offset, store] of stores.entries()) await store.put(letterAt(offset))
+    const [first] = await recordsOf(broker, 'orders.shop-dlt')
+    if (first === undefined) throw new Error('nothing was stored')
+    const outer = letter({ groupId: 'repair', record: first })
+    await stores[1]?.put(outer)
+
+    for (const store of stores) {
+      const { items } = await store.list({ topic: 'orders', groupId: 'shop' })
+      expect(plain(items)).toEqual(plain([0, 1, 2].map((offset) => letterAt(offset))))
+      expect(plain([(await store.get(outer.id)) ?? letter()])).toEqual(plain([outer]))
+    }
+  })
+
+  test.each(['__connect.errors.topic', '__dlq.errors.topic'])(
+    'that only looks like a letter, for its header %s, is passed over',
+    async (key) => {
+      await using broker = memoryBroker()
+      const store = topicDeadLetters({ broker })
+      await store.put(letter())
+      await broker.produce([
+        { topic: 'orders.shop-dlt', key: null, value: null, headers: [{ key, value: bytesOf('orders') }] },
+      ])
+
+      expect(plain((await store.list()).items)).toEqual(plain([letter()]))
+    },
+  )
 
   test('a letter read from a dead-letter topic and put again gives both letters back', async () => {
     await using broker = memoryBroker()
