@@ -47,7 +47,11 @@ export interface DeadLetterCause {
   readonly stack?: string
 }
 
-/** Names a dead letter: `groupId/topic/partition/offset`, each part percent-encoded. One per group and record. */
+/**
+ * Names a dead letter: `groupId/topic/partition/offset`, each part percent-encoded, and behind it `/redriveCount` where the
+ * record had been redriven. One per group, record and redrive: a record that fails again after a redrive is another letter,
+ * so whoever deletes the one that was redriven cannot take the new one away with it.
+ */
 export type DeadLetterId = string
 
 /** A record that could not be handled, with why. */
@@ -141,12 +145,14 @@ export interface DeadLetterStore extends AsyncDisposable {
 /** Opens a store from the parts of its URL. One row of a runtime's driver table. */
 export type DeadLetterDriver = (url: URL) => DeadLetterStore | Promise<DeadLetterStore>
 
-/** The id of the dead letter of a record in a group. */
+/** The id of the dead letter of a record in a group, after so many redrives. */
 export function deadLetterId(
   groupId: string,
   record: { topic: string; partition: number; offset: number },
+  redriveCount = 0,
 ): DeadLetterId {
-  return [groupId, record.topic, String(record.partition), String(record.offset)].map(encodeURIComponent).join('/')
+  const parts = [groupId, record.topic, String(record.partition), String(record.offset)]
+  return [...parts, ...(redriveCount === 0 ? [] : [String(redriveCount)])].map(encodeURIComponent).join('/')
 }
 
 /** Letters on one page, unless the query says otherwise. */

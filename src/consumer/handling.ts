@@ -382,8 +382,9 @@ export class Handling {
   ): Promise<Outcome> {
     const { app, clock } = this.#scope
     const cause = deadLetterCauseOf(error)
+    const redriveCount = this.#redriveCounts.get(record) ?? 0
     const letter: DeadLetter = {
-      id: deadLetterId(app.groupId, record),
+      id: deadLetterId(app.groupId, record, redriveCount),
       record,
       groupId: app.groupId,
       reason,
@@ -392,7 +393,7 @@ export class Handling {
       failedAtMs: clock.now(),
       route,
       fingerprint: deadLetterFingerprint({ record, route, reason, cause }),
-      redriveCount: this.#redriveCounts.get(record) ?? 0,
+      redriveCount,
     }
     const { deadLetters } = this.#scope
     const failure = await this.#store((call) => deadLetters.put(letter, call))

@@ -93,13 +93,15 @@ function isText(bytes: Uint8Array | null, text: string): boolean {
   return bytes !== null && exactTextOf(bytes) === text
 }
 
-/** The group and coordinates that an id names; undefined where it is no id. */
-export function idParts(id: string): (TopicPartitionOffset & { readonly groupId: string }) | undefined {
-  const match = /^([^/]*)\/([^/]*)\/(\d{1,10})\/(\d{1,16})$/.exec(id)
+/** What an id names: the group, the record's coordinates, and how often it was redriven; undefined where it is no id. */
+export function idParts(
+  id: string,
+): (TopicPartitionOffset & { readonly groupId: string; readonly redriveCount: number }) | undefined {
+  const match = /^([^/]*)\/([^/]*)\/(\d{1,10})\/(\d{1,16})(?:\/([1-9]\d{0,8}))?$/.exec(id)
   if (match === null) return undefined
-  const [, group = '', topic = '', partition, offset] = match
+  const [, group = '', topic = '', partition, offset, redriveCount = 0] = match
   try {
-    const parts = { partition: Number(partition), offset: Number(offset) }
+    const parts = { partition: Number(partition), offset: Number(offset), redriveCount: Number(redriveCount) }
     return { groupId: decodeURIComponent(group), topic: decodeURIComponent(topic), ...parts }
   } catch {
     // A stray percent sign: not an id that was ever made.

@@ -1,5 +1,6 @@
 /**
- * Dead letters as objects of a bucket, one for each letter: `<prefix>/<group>/<topic>/<partition>/<offset>.json`. The
+ * Dead letters as objects of a bucket, one for each letter: `<prefix>/<group>/<topic>/<partition>/<offset>.json`, and
+ * `<offset>.r<redrives>.json` for a record that failed again after a redrive. The
  * store over a narrow interface that every object storage offers; `s3.ts` and `r2.ts` are two of them.
  *
  * The name says which record it is, so a letter that is put twice is one object, and the first is kept: objects are only
@@ -9,6 +10,7 @@
 import type { Call } from '../broker.ts'
 import type { Clock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
+import type { TopicPartitionOffset } from '../record.ts'
 import { attempt, checkCall, idParts, invalidCursor, listLimit, matches } from './call.ts'
 import { decodeDeadLetter, encodeDeadLetter } from './codec.ts'
 import { digestOf } from '../digest.ts'
@@ -98,7 +100,7 @@ export class ObjectDeadLetters implements DeadLetterStore {
   async put(letter: DeadLetter, call?: Call): Promise<void> {
     checkCall(this.#bucket.name, this.#isClosed, call)
     const text = encodeDeadLetter(letter)
-    const key = await this.#keyOf(letter.groupId, letter.record)
+    const key = await this.#keyOf(letter.groupId, { ...letter.record, redriveCount: letter.redriveCount })
     await this.#do(`store dead letter ${letter.id}`, call, (signal) => this.#bucket.create(key, text, signal))
   }
 
@@ -141,10 +143,10 @@ export class ObjectDeadLetters implements DeadLetterStore {
 
   async #keyOf(
     groupId: string,
-    record: { readonly topic: string; readonly partition: number; readonly offset: number },
+    { topic, partition, offset, redriveCount }: TopicPartitionOffset & { readonly redriveCount: number },
   ): Promise<string> {
-    const offset = String(record.offset).padStart(OFFSET_DIGITS, '0')
-    return `${this.#root}${await segmentOf(groupId)}/${await segmentOf(record.topic)}/${record.partition}/${offset}.json`
+    const name = String(offset).padStart(OFFSET_DIGITS, '0') + (redriveCount === 0 ? '' : `.r${redriveCount}`)
+    return `${this.#root}${await segmentOf(groupId)}/${await segmentOf(topic)}/${partition}/${name}.json`
   }
 
   async #page(query: DeadLetterQuery, limit: number, scan: Scan, signal: AbortSignal): Promise<Page<DeadLetter>> {
@@ -181,7 +183,7 @@ export class ObjectDeadLetters implements DeadLetterStore {
 }
 
 /** A letter's name behind the root. */
-const LETTER_NAME = /^[^/]+\/([^/]+)\/\d{1,10}\/\d{16}\.json$/
+const LETTER_NAME = /^[^/]+\/([^/]+)\/\d{1,10}\/\d{16}(?:\.r\d{1,9})?\.json$/
 
 /** A cursor names the last object that was looked at. */
 function cursorOf(name: string): string {

@@ -186,7 +186,7 @@ describe('a redrive topic', () => {
     ])
 
     expect(await bench.drain()).toMatchObject({ deadLettered: { exhausted: 1 } })
-    expect((await bench.letters.list()).items).toMatchObject([{ id: 'g/t/1/5', redriveCount: 2 }])
+    expect((await bench.letters.list()).items).toMatchObject([{ id: 'g/t/1/5/2', redriveCount: 2 }])
   })
 
   test('has no say over records that somebody else puts there', async () => {

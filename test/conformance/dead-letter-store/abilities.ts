@@ -24,6 +24,21 @@ export function abilityCases(subject: Subject): void {
     }
   })
 
+  test('get and delete tell a record that was redriven from what it was before', async () => {
+    const { store, stored } = subject()
+    const redriven = letter({ redriveCount: 1, attempts: 9 })
+    if (!store.features.get || !store.features.delete) {
+      await expect(store.delete(redriven.id)).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+      return
+    }
+    await store.put(letter())
+    await store.put(redriven)
+
+    expect(plain([(await store.get(redriven.id)) ?? letter()])).toEqual(plain([redriven]))
+    expect(await store.delete(letter().id)).toBe(true)
+    expect(plain(await stored())).toEqual(plain([redriven]))
+  })
+
   test('delete says true once and then false, or is refused', async () => {
     const { store, stored } = subject()
     const given = letter()

@@ -19,7 +19,7 @@ export function letter(parts: LetterParts = {}): DeadLetter {
   }
   const groupId = parts.groupId ?? 'shop'
   const made = {
-    id: deadLetterId(groupId, record),
+    id: deadLetterId(groupId, record, parts.redriveCount),
     groupId,
     reason: 'exhausted',
     cause: { name: 'Error', message: 'it failed' },

@@ -178,6 +178,16 @@ export function putCases(subject: Subject): void {
     expect((await stored()).map(({ groupId }) => groupId).sort()).toEqual(['audit', 'shop'])
   })
 
+  test('keeps letters of one record apart that failed again after a redrive', async () => {
+    const { store, stored } = subject()
+    const given = [letter(), letter({ redriveCount: 1, attempts: 4 }), letter({ redriveCount: 12, attempts: 5 })]
+
+    for (const one of given) await store.put(one)
+
+    const byRedrives = (await stored()).toSorted((a, b) => a.redriveCount - b.redriveCount)
+    expect(plain(byRedrives)).toEqual(plain(given))
+  })
+
   test('loses none of 50 concurrent puts', async () => {
     const { store, stored } = subject()
     const given = Array.from({ length: 50 }, (_, offset) => letterAt(offset))
