@@ -4,6 +4,7 @@ import { MAX_CAUSE_BYTES } from '../dead-letter.ts'
 import { KedgeError } from '../errors.ts'
 import { bytesOf } from '../record.ts'
 import type { RunCause } from './report.ts'
+import { withoutSecrets } from './secrets.ts'
 
 const MAX_NAME_BYTES = 100
 const MAX_CODE_BYTES = 100
@@ -53,13 +54,6 @@ function read(thrown: unknown, property: string): unknown {
   } catch {
     return undefined
   }
-}
-
-/** User names and passwords in URLs, and the values of authorization headers. */
-function withoutSecrets(text: string): string {
-  return text
-    .replaceAll(/\/\/[^/@\s]{1,500}@/g, '//[secret]@')
-    .replaceAll(/\b(basic|bearer)\s+[\w+/=.~-]{4,}/gi, '$1 [secret]')
 }
 
 /** The longest beginning of a text within so many UTF-8 bytes, never cutting a character in two. */
