@@ -1,10 +1,13 @@
 /**
- * Cloudflare Workers: HTTP requests go to the produce function, cron ticks become consumer runs. Settings are variables
+ * Cloudflare Workers: HTTP requests go to the produce function, cron ticks and batches of queues become consumer runs. Settings are variables
  * and secrets of the Worker, read once for each isolate.
  */
 import type { App } from '../app.ts'
 import { type FunctionsConfig, readConfig } from '../config.ts'
 import { workerDeadLetterDrivers } from './worker-dead-letter-drivers.ts'
+import type { ConsumerRecord } from '../record.ts'
+import { bytesOf } from '../record.ts'
+import { placeOfId, runBatch } from './handed-batch.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { problemResponse } from './problem.ts'
@@ -15,10 +18,34 @@ import { workerIdempotencyDrivers } from './worker-idempotency-drivers.ts'
 /** Variables, secrets and other bindings of the Worker. */
 export type WorkerEnv = Readonly<Record<string, unknown>>
 
+/** A message of a Cloudflare Queue, as far as it is read. */
+export interface QueueMessage {
+  readonly id: string
+  readonly timestamp: Date
+  readonly body: unknown
+  /** 1 the first time. */
+  readonly attempts: number
+  ack(): void
+  retry(): void
+}
+
+/** A batch of a Cloudflare Queue, as far as it is read. */
+export interface QueueBatch {
+  readonly queue: string
+  readonly messages: readonly QueueMessage[]
+}
+
 /** What a Worker exports. */
 export interface Worker {
   fetch(request: Request, env: WorkerEnv): Promise<Response>
   scheduled(controller: unknown, env: WorkerEnv): Promise<void>
+  queue(batch: QueueBatch, env: WorkerEnv): Promise<void>
+}
+
+/** Options of `worker`. */
+export interface WorkerOptions extends ProduceOptions {
+  /** The topic whose routes take the messages of a queue, by the queue's name. @default the topic of that name */
+  readonly queueTopics?: Readonly<Record<string, string>>
 }
 
 /** Leaves enough of the minute for the next tick to find the claim free. */
@@ -26,8 +53,11 @@ const DEFAULT_RUN_MS = 55_000
 /** Sub-requests of one invocation on the free plan. */
 const DEFAULT_SUBREQUESTS = 50
 
+/** A queue's messages that are put off for longer are left to its own next try. */
+const QUEUE_RUN_MS = 60_000
+
 /** A Worker for an app. */
-export function worker(app: App, options: ProduceOptions = {}): Worker {
+export function worker(app: App, { queueTopics = {}, ...options }: WorkerOptions = {}): Worker {
   const opened = new WeakMap<WorkerEnv, Opened>()
 
   async function open(env: WorkerEnv): Promise<Opened> {
@@ -72,7 +102,47 @@ export function worker(app: App, options: ProduceOptions = {}): Worker {
         throw failure
       }
     },
+    async queue({ queue, messages }, env) {
+      try {
+        const { config } = await open(env)
+        const topic = queueTopics[queue] ?? queue
+        const records = messages.map(({ timestamp, body }, offset): ConsumerRecord => {
+          const place = { topic, partition: 0, offset, timestampMs: timestamp.getTime() }
+          return { ...place, key: null, value: bytesOfBody(body), headers: [] }
+        })
+        const { unsettled } = await runBatch(app, config, {
+          records,
+          attemptsOf: ({ offset }) => Math.max(0, (messages[offset]?.attempts ?? 1) - 1),
+          placeOf: ({ offset }) => placeOfId(messages[offset]?.id ?? ''),
+          through: () => openBroker(config.broker, {}),
+          runId: crypto.randomUUID(),
+          budget: {
+            runMs: config.runMs ?? QUEUE_RUN_MS,
+            maxCalls: config.runSubrequests ?? DEFAULT_SUBREQUESTS,
+          },
+          log: consoleLog,
+          deadLetters: workerDeadLetterDrivers(env),
+          idempotency: workerIdempotencyDrivers(env),
+        })
+        const left = new Set(unsettled.map(({ offset }) => offset))
+        for (const [offset, message] of messages.entries()) {
+          if (left.has(offset)) message.retry()
+          else message.ack()
+        }
+      } catch (failure) {
+        console.error(failureText(failure))
+        throw failure
+      }
+    },
   }
+}
+
+/** Text and bytes as they are; what was sent as JSON or as a structured value is JSON. */
+function bytesOfBody(body: unknown): Uint8Array {
+  if (typeof body === 'string') return bytesOf(body)
+  if (body instanceof Uint8Array) return body
+  if (body instanceof ArrayBuffer) return new Uint8Array(body)
+  return bytesOf(JSON.stringify(body) ?? 'null')
 }
 
 interface Opened {
