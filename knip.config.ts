@@ -3,7 +3,7 @@ import type { KnipConfig } from 'knip'
 const config: KnipConfig = {
   // What is started by its path: by npm, by a platform, by a test or bench that needs a process of its own.
   entry: [
-    'functions/{worker,produce,consume,gateway}.ts',
+    'functions/{worker,produce,consume,consumer,gateway}.ts',
     'examples/*/{worker,lambda}.ts',
     'scripts/{start,demo,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',
@@ -11,7 +11,7 @@ const config: KnipConfig = {
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
     'test/idempotency/{in-worker,contender}.ts',
-    'test/support/put-letters.ts',
+    'test/support/{put-letters,slow-consumer}.ts',
     'test/support/letters-worker/worker.ts',
   ],
   project: ['{src,functions,scripts,test,bench,prove,examples}/**/*.ts', '*.config.ts'],

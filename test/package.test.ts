@@ -25,6 +25,7 @@ describe('scripts', () => {
   const order = [
     'start',
     'gateway',
+    'consume',
     'demo',
     'kafka',
     'check',

@@ -28,6 +28,8 @@ export interface ConsumeOptions {
   readonly log?: Log
   /** Takes each failure of a run. @default prints it */
   readonly onFailure?: (failure: unknown) => void
+  /** How long handlers that run when the signal is aborted may go on, milliseconds. @default 1000 */
+  readonly drainMs?: number
   readonly clock?: Clock
 }
 
@@ -42,6 +44,7 @@ const failureBackoff: Backoff = { initialMs: 500, maxMs: 30_000, factor: 2 }
  */
 export async function consume(app: App, options: ConsumeOptions): Promise<void> {
   const { signal, env = process.env, log = consoleLog, clock = systemClock } = options
+  const { drainMs } = options
   const { onFailure = (failure) => console.error(failureText(failure)) } = options
   const config = readConfig('functions', env)
   await using broker = await openBroker(config.broker, brokerDrivers)
@@ -52,6 +55,8 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
         runId: crypto.randomUUID(),
         budget: {
           runMs: config.runMs ?? DEFAULT_RUN_MS,
+          // Half of the margin is for handlers.
+          ...(drainMs === undefined ? {} : { marginMs: 2 * drainMs }),
           ...(config.runSubrequests === undefined ? {} : { maxCalls: config.runSubrequests }),
         },
         log,

@@ -1,0 +1,115 @@
+/**
+ * The consumer as a process, where there is no cron or work takes longer than a function may: settings in, run after run,
+ * signals obeyed, an exit status out.
+ *
+ * SIGTERM and SIGINT: takes no more, lets what runs end within its time, commits, leaves with 0; a second one leaves at once.
+ * SIGHUP: the same for the run that is on, then the settings are read again and the next run begins with them.
+ */
+import { readFileSync } from 'node:fs'
+import { parseArgs, parseEnv } from 'node:util'
+import type { App } from '../app.ts'
+import { readConfig } from '../config.ts'
+import { failureText } from './scheduled-run.ts'
+import { consume } from './node.ts'
+
+const help = `Usage: npm run consume [-- --settings FILE] [-- --drain-ms N]
+
+Consumes with the app of functions/app.ts until it is told to stop. Settings are environment variables,
+described in docs/configuration.md.
+
+  --settings FILE  settings that go over those of the environment; read again at SIGHUP
+  --drain-ms N     how long handlers may go on after SIGTERM, milliseconds [10000]
+
+SIGTERM and SIGINT end it when what it began is handled and committed. SIGHUP reads the settings again.
+`
+
+const DEFAULT_DRAIN_MS = 10_000
+const MAX_DRAIN_MS = 600_000
+/** A Ctrl-C reaches the process twice, from the terminal and from npm: only a later signal is a second one. */
+const TWICE_MS = 1_000
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Runs the consumer of an app until a signal ends it, and gives the exit status. */
+export async function runConsumer(app: App, args: readonly string[], env: Environment): Promise<number> {
+  const stop = stopSignal()
+  try {
+    const options = {
+      help: { type: 'boolean', short: 'h' },
+      settings: { type: 'string' },
+      'drain-ms': { type: 'string' },
+    }
+    const { values } = parseArgs({ args: [...args], options: options as never, strict: true }) as {
+      readonly values: { readonly help?: boolean; readonly settings?: string; readonly 'drain-ms'?: string }
+    }
+    if (values.help === true) {
+      process.stdout.write(help)
+      return 0
+    }
+    const drainMs = drainOf(values['drain-ms'])
+    const read = (): Environment => settingsOf(env, values.settings)
+    await consumeWith(app, read, drainMs, stop)
+    return 0
+  } catch (failure) {
+    console.error(failureText(failure))
+    return 2
+  }
+}
+
+/** Consumes with the settings as they are, and begins anew with others when they are to be read again. */
+async function consumeWith(app: App, read: () => Environment, drainMs: number, stop: AbortSignal): Promise<void> {
+  let env = read()
+  readConfig('functions', env)
+  let reload = new AbortController()
+  const onHangUp = (): void => {
+    try {
+      const next = read()
+      readConfig('functions', next)
+      env = next
+      console.log('settings read again')
+      reload.abort()
+    } catch (failure) {
+      console.error(`The settings stay as they were. ${failureText(failure)}`)
+    }
+  }
+  process.on('SIGHUP', onHangUp)
+  try {
+    while (!stop.aborted) {
+      reload = new AbortController()
+      await consume(app, { env, drainMs, signal: AbortSignal.any([stop, reload.signal]) })
+    }
+  } finally {
+    process.off('SIGHUP', onHangUp)
+  }
+}
+
+function settingsOf(env: Environment, file: string | undefined): Environment {
+  if (file === undefined) return env
+  try {
+    return { ...env, ...parseEnv(readFileSync(file, 'utf8')) }
+  } catch (cause) {
+    throw new Error(`Cannot read the settings in ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    })
+  }
+}
+
+function drainOf(text: string | undefined): number {
+  const drainMs = text === undefined ? DEFAULT_DRAIN_MS : Number(text)
+  if (Number.isInteger(drainMs) && drainMs >= 0 && drainMs <= MAX_DRAIN_MS) return drainMs
+  throw new Error(
+    `Cannot consume: --drain-ms is ${JSON.stringify(text)}. Give whole milliseconds from 0 to ${MAX_DRAIN_MS}.`,
+  )
+}
+
+function stopSignal(): AbortSignal {
+  const controller = new AbortController()
+  let firstAt: number | undefined
+  const onSignal = (): void => {
+    firstAt ??= performance.now()
+    if (performance.now() - firstAt > TWICE_MS) process.exit(130)
+    controller.abort()
+  }
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, onSignal)
+  return controller.signal
+}

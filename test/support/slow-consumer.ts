@@ -1,0 +1,14 @@
+/** A consumer process whose handlers take a while and say when they begin. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { defineApp } from '../../src/app.ts'
+import { textOf } from '../../src/record.ts'
+import { createRouter } from '../../src/router.ts'
+import { runConsumer } from '../../src/runtimes/consumer-process.ts'
+
+const router = createRouter().on({ topic: 'orders' }, async ({ value }) => {
+  console.log(`begins ${textOf(value)}`)
+  await sleep(1_500)
+})
+
+process.exitCode = await runConsumer(defineApp({ groupId: 'shop', router }), process.argv.slice(2), process.env)
+console.log(`ended with ${process.exitCode}`)
