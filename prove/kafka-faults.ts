@@ -6,7 +6,8 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { seeded } from '../test/support/chaos.ts'
-import { check, type HistoryEvent, type Violation } from './kafka-faults/history.ts'
+import { check } from './history/check.ts'
+import type { HistoryEvent, Violation } from './history/history.ts'
 import { Load, MAX_POLL_RECORDS } from './kafka-faults/load.ts'
 import { Pace } from './kafka-faults/pace.ts'
 import { type Scenario, scenarios } from './kafka-faults/scenarios.ts'
@@ -107,7 +108,7 @@ async function play(
   await load.stopProducing()
   await load.drain()
   const expectations = { mostOverMs: MOST_OVER_MS, mayLookBack: brokers > 1 }
-  const { violations, figures } = check(load.history, await load.readLog(), expectations)
+  const { violations, figures } = check(load.history, { log: await load.readLog() }, expectations)
   for (const { ended } of world.gateways) if (ended !== undefined) more.push(`a gateway ended by itself: ${ended}`)
   // What comes again, beside that it was not committed: no more than each instance can have had in hand when trouble struck.
   const mostAgain = strikes * INSTANCES.length * 2 * MAX_POLL_RECORDS

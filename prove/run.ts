@@ -5,10 +5,12 @@
 import { parseArgs } from 'node:util'
 
 import { stopSignal } from '../scripts/stop-signal.ts'
+import { checker } from './checker.ts'
 import { kafkaFaults } from './kafka-faults.ts'
 import type { Proof } from './proof.ts'
 
 const proofs: Readonly<Record<string, Proof>> = {
+  checker,
   'kafka-faults': kafkaFaults,
 }
 

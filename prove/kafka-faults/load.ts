@@ -14,7 +14,7 @@ import { bytesOf, textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
 import { withCalls } from '../../test/support/consumer.ts'
 import { roundRobin } from './gateways.ts'
-import type { At, HistoryEvent, Item, Place } from './history.ts'
+import type { At, HistoryEvent, Item, Place } from '../history/history.ts'
 import type { Pace } from './pace.ts'
 import type { World } from './world.ts'
 

@@ -1,6 +1,7 @@
 /** The checker of histories: it passes what may happen, and catches each thing that may not. */
 import { describe, expect, it } from 'vitest'
-import { check, type HistoryEvent, type Item, type ViolationKind } from '../../prove/kafka-faults/history.ts'
+import { check, type Verdict } from '../../prove/history/check.ts'
+import type { HistoryEvent, Item, ViolationKind } from '../../prove/history/history.ts'
 
 const PLACE = 't/0'
 
@@ -43,8 +44,8 @@ function polled(call: number, offsets: readonly number[], more: Partial<Polled> 
 
 type Polled = Extract<HistoryEvent, { type: 'polled' }>
 
-function judge(events: readonly HistoryEvent[], seqs: readonly number[]): ReturnType<typeof check> {
-  return check(events, new Map([[PLACE, seqs.map((seq) => item(seq))]]), { mostOverMs: 500 })
+function judge(events: readonly HistoryEvent[], seqs: readonly number[]): Verdict {
+  return check(events, { log: new Map([[PLACE, seqs.map((seq) => item(seq))]]) }, { mostOverMs: 500 })
 }
 
 function kindsOf(events: readonly HistoryEvent[], seqs: readonly number[]): ViolationKind[] {
@@ -123,14 +124,14 @@ describe('where a coordinator may look back', () => {
   it('committed offsets may be seen as they were, and are counted', () => {
     const events = [...good, asked(7), polled(7, [2]), asked(8), look(false)]
 
-    const { violations, figures } = check(events, log, expectations)
+    const { violations, figures } = check(events, { log }, expectations)
 
     expect(violations).toEqual([])
     expect(figures.lookedBack).toBe(2)
   })
 
   it('they are all there in the end', () => {
-    const { violations } = check([...good, asked(8), look(true)], log, expectations)
+    const { violations } = check([...good, asked(8), look(true)], { log }, expectations)
 
     expect(violations.map(({ kind }) => kind)).toEqual(['commit lost'])
   })
