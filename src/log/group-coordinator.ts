@@ -250,7 +250,9 @@ export class GroupCoordinator {
   }
 
   #result(group: Group, member: Member, records: PollResult['records']): PollResult {
-    return { records, generationId: group.generationId, assignment: assignmentOf(member) }
+    // Removed while it waited: what it held is another's in the generation that the answer names.
+    const isMember = group.members.get(member.id) === member
+    return { records, generationId: group.generationId, assignment: isMember ? assignmentOf(member) : [] }
   }
 
   async #join(group: Group, request: PollRequest): Promise<Member> {

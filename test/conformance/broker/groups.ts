@@ -282,6 +282,24 @@ export function groups(it: AddCase): void {
     expect((await waiting).records).toEqual([])
   })
 
+  it('never says that two instances hold a partition in one generation, when one leaves while its poll waits', async (t) => {
+    const topic = await t.topic()
+    const group = newGroup()
+    const other = instanceOf(group.groupId, 'other')
+    const waiting = t.poll({ group, topics: [topic], maxWaitMs: 4_321 })
+    await t.untilWaiting(4_321)
+    const staying = t.poll({ group: other, topics: [topic], maxWaitMs: 1_234 })
+    await t.untilWaiting(1_234)
+
+    await t.broker.leave(group)
+    const left = await waiting
+    await t.produce(record(topic, 'a'))
+
+    const stayed = await staying
+    expect(stayed.assignment).toEqual(partitionsOf(topic, 1))
+    if (left.generationId === stayed.generationId) expect(left.assignment).toEqual([])
+  })
+
   it('commits what auto-commit owes from earlier answers, once the interval has passed', async (t) => {
     const topic = await t.topic()
     const group = newGroup()
