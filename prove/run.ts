@@ -7,10 +7,12 @@ import { parseArgs } from 'node:util'
 import { stopSignal } from '../scripts/stop-signal.ts'
 import { checker } from './checker.ts'
 import { kafkaFaults } from './kafka-faults.ts'
+import { runSim } from './run-sim.ts'
 import type { Proof } from './proof.ts'
 
 const proofs: Readonly<Record<string, Proof>> = {
   checker,
+  'run-sim': runSim,
   'kafka-faults': kafkaFaults,
 }
 
@@ -20,7 +22,7 @@ Tries to break what Kedge promises. Exit status 0 when it holds; the last line o
 {"proof": NAME, "seed": N, "runs": .., "violations": 0, ...}. Without a name all proofs run.
 
 ${Object.entries(proofs)
-  .map(([name, { summary }]) => `  ${name.padEnd(14)} ${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(16)} ${summary}`)
   .join('\n')}
 
   --seed N       where chance begins [1]

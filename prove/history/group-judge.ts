@@ -24,6 +24,8 @@ export class GroupJudge {
   readonly #committed = new Map<Place, number>()
   /** What was committed when a call began. */
   readonly #before = new Map<number, ReadonlyMap<Place, number>>()
+  /** Partitions that were reset while a commit was on its way: it may have come before that or after. */
+  readonly #unclear = new Map<number, Set<Place>>()
   readonly #holders = new Map<string, string>()
   handledAgain = 0
   lookedBack = 0
@@ -78,7 +80,8 @@ export class GroupJudge {
     if (settled.has(offset)) this.handledAgain += 1
     settled.add(offset)
     let prefix = this.#prefix.get(place) ?? 0
-    if (offset > prefix) this.#say('skipped', `${place}@${offset} was handled before ${place}@${prefix}`)
+    if (offset > prefix && this.#expectations.isOrdered !== false)
+      this.#say('skipped', `${place}@${offset} was handled before ${place}@${prefix}`)
     while (settled.has(prefix)) prefix += 1
     this.#prefix.set(place, prefix)
   }
@@ -102,7 +105,9 @@ export class GroupJudge {
     for (const { place, offset } of offsets) {
       const known = before?.get(place) ?? 0
       if (offset < known) this.#say('committed back', `${place}@${offset} was committed after ${known} was`)
-      this.#committed.set(place, Math.max(offset, this.#committed.get(place) ?? 0))
+      if (call === undefined || this.#unclear.get(call)?.has(place) !== true) {
+        this.#committed.set(place, Math.max(offset, this.#committed.get(place) ?? 0))
+      }
       if (generationId !== undefined) this.#hold(place, generationId, instance)
     }
   }
@@ -111,7 +116,10 @@ export class GroupJudge {
     for (const { place, offset } of offsets) {
       this.#committed.set(place, offset)
       // A call that is on its way may see either.
-      for (const [call, before] of this.#before) this.#before.set(call, new Map([...before, [place, 0]]))
+      for (const [call, before] of this.#before) {
+        this.#before.set(call, new Map([...before, [place, 0]]))
+        this.#unclear.set(call, (this.#unclear.get(call) ?? new Set()).add(place))
+      }
     }
   }
 

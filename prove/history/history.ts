@@ -133,6 +133,8 @@ export interface Expectations {
    * @default false
    */
   readonly mayLookBack?: boolean
+  /** Whether a record waits for all before it in its partition. @default true */
+  readonly isOrdered?: boolean
   /** Whether there is a group that is to have handled every acknowledged record in the end. @default true */
   readonly isConsumed?: boolean
 }

@@ -111,6 +111,28 @@ describe('a history that may be', () => {
   })
 })
 
+describe('where offsets are reset', () => {
+  const reset = (offset: number): HistoryEvent => ({ type: 'reset', offsets: [{ place: PLACE, offset }] })
+
+  it('they may be lower, and what was committed comes again', () => {
+    expect(kindsOf([...good, reset(1), asked(5), polled(5, [1, 2]), asked(6), observed(6, 1)], [0, 1, 2])).toEqual([])
+  })
+
+  it('a commit that is answered only then may have come before', () => {
+    const late: HistoryEvent[] = [
+      { type: 'committing', call: 7, offsets: [{ place: PLACE, offset: 3 }] },
+      reset(2),
+      { type: 'committed', call: 7, instance: 'i', generationId: 1, offsets: [{ place: PLACE, offset: 3 }] },
+    ]
+
+    expect(kindsOf([...good, ...late, asked(5), polled(5, [2])], [0, 1, 2])).toEqual([])
+  })
+
+  it('they may not be lower than that', () => {
+    expect(kindsOf([...good, reset(2), asked(6), observed(6, 1)], [0, 1, 2])).toEqual(['commit lost'])
+  })
+})
+
 describe('where a coordinator may look back', () => {
   const expectations = { mostOverMs: 500, mayLookBack: true }
   const log = new Map([[PLACE, [0, 1, 2].map((seq) => item(seq))]])

@@ -52,7 +52,7 @@ export class FakeClock implements Clock {
     const endMs = this.#elapsedMs + ms
     for (;;) {
       await settle()
-      const next = [...this.#timers].filter((timer) => timer.dueMs <= endMs).sort((a, b) => a.dueMs - b.dueMs)[0]
+      const next = this.#nextUntil(endMs)
       if (next === undefined) break
       this.#elapsedMs = Math.max(this.#elapsedMs, next.dueMs)
       this.#timers.delete(next)
@@ -60,6 +60,15 @@ export class FakeClock implements Clock {
     }
     this.#elapsedMs = endMs
     await settle()
+  }
+
+  /** The timer that is due first; of two that are due together, the one that was set first. */
+  #nextUntil(endMs: number): Timer | undefined {
+    let next: Timer | undefined
+    for (const timer of this.#timers) {
+      if (timer.dueMs <= endMs && (next === undefined || timer.dueMs < next.dueMs)) next = timer
+    }
+    return next
   }
 }
 

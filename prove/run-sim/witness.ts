@@ -1,0 +1,158 @@
+/** Writes down what processes do and see, for the checker of histories, and judges at once what only the simulation can know. */
+import type { Broker, PollResult } from '../../src/broker.ts'
+import { KedgeError } from '../../src/errors.ts'
+import type { ConsumerRecord, TopicPartition } from '../../src/record.ts'
+import { partitionKey } from '../../src/record.ts'
+import type { Ordering } from '../../src/router.ts'
+import { withCalls } from '../../test/support/consumer.ts'
+import type { At, HistoryEvent, Item } from '../history/history.ts'
+
+/** The witness of one simulation. */
+export class Witness {
+  readonly history: HistoryEvent[] = []
+  /** What was seen that may not be. */
+  readonly complaints: string[] = []
+  readonly #settled = new Map<string, Set<number>>()
+  readonly #prefix = new Map<string, number>()
+  readonly #keys = new Map<string, string[]>()
+  #calls = 0
+
+  note(event: HistoryEvent): void {
+    this.history.push(event)
+  }
+
+  complain(what: string): void {
+    this.complaints.push(what)
+  }
+
+  ask(who: { readonly instance?: string; readonly run?: string } = {}): number {
+    this.#calls += 1
+    this.note({ type: 'asked', call: this.#calls, ...who })
+    return this.#calls
+  }
+
+  /** A record is there. */
+  produced({ place, offset }: At, key: string): void {
+    const keys = this.#keys.get(place) ?? []
+    this.#keys.set(place, keys)
+    keys[offset] = key
+  }
+
+  /** A handler is called: what its record has to wait for is settled, whatever failed and came again. */
+  handlerStarts(record: ConsumerRecord<unknown>, ordering: Ordering): void {
+    const place = partitionKey(record)
+    if (ordering === 'none') return
+    const keys = this.#keys.get(place) ?? []
+    for (let offset = this.#prefix.get(place) ?? 0; offset < record.offset; offset++) {
+      const isBefore = ordering === 'partition' || keys[offset] === keys[record.offset]
+      if (!isBefore || this.#settled.get(place)?.has(offset) === true) continue
+      this.complain(`a handler got ${place}@${record.offset} while ${offset} is open, and the order is by ${ordering}`)
+    }
+  }
+
+  handled(record: TopicPartition & { readonly offset: number }): void {
+    this.note({ type: 'handled', ...atOf(record) })
+    this.#settle(atOf(record))
+  }
+
+  deadLettered(record: ConsumerRecord): void {
+    this.note({ type: 'dead-lettered', ...atOf(record), content: contentOf(record) })
+    this.#settle(atOf(record))
+  }
+
+  /** Whether all before an offset is settled. */
+  isBehind({ place, offset }: At): boolean {
+    return offset <= (this.#prefix.get(place) ?? 0)
+  }
+
+  /** A broker whose calls are noted as a run sees them. */
+  noted(broker: Broker, instance: string, run: string): Broker {
+    return withCalls(broker, {
+      poll: async (request, call) => {
+        const id = this.ask({ instance, run })
+        return await this.#told('poll', id, broker.poll(request, call), (result) =>
+          this.note(polled(id, instance, run, result)),
+        )
+      },
+      claim: async (group, claim, call) => {
+        const id = this.ask({ instance, run })
+        await this.#told('claim', id, broker.claim(group, claim, call), () =>
+          this.note({ type: 'claimed', call: id, instance, run }),
+        )
+      },
+      commit: async (group, offsets, options, call) => {
+        this.#calls += 1
+        const id = this.#calls
+        const given = offsets === 'polled' ? [] : offsets.map(atOf)
+        this.note({ type: 'committing', call: id, offsets: given })
+        await this.#told('commit', id, broker.commit(group, offsets, options, call), () =>
+          this.note({
+            type: 'committed',
+            call: id,
+            instance,
+            run,
+            generationId: options?.generationId,
+            offsets: given,
+          }),
+        )
+      },
+    })
+  }
+
+  async #told<R>(
+    kind: 'poll' | 'claim' | 'commit',
+    call: number,
+    answer: Promise<R>,
+    note: (result: R) => void,
+  ): Promise<R> {
+    try {
+      const result = await answer
+      note(result)
+      return result
+    } catch (error) {
+      this.note({ type: 'failed', kind, call, code: error instanceof KedgeError ? error.code : String(error) })
+      throw error
+    }
+  }
+
+  #settle({ place, offset }: At): void {
+    const settled = this.#settled.get(place) ?? new Set()
+    this.#settled.set(place, settled.add(offset))
+    let prefix = this.#prefix.get(place) ?? 0
+    while (settled.has(prefix)) prefix += 1
+    this.#prefix.set(place, prefix)
+  }
+}
+
+/** Where a record is. */
+export function atOf(record: TopicPartition & { readonly offset: number }): At {
+  return { place: partitionKey(record), offset: record.offset }
+}
+
+/** A record's bytes as a text that differs where they do; the lane and the number stand in front. */
+export function contentOf({ key, value, headers }: Pick<ConsumerRecord, 'key' | 'value' | 'headers'>): string | null {
+  if (value === null) return null
+  const parts = [key, value, ...headers.flatMap((header) => [Buffer.from(header.key), header.value])]
+  return parts.map((part) => (part === null ? '-' : Buffer.from(part).toString('latin1'))).join('|')
+}
+
+/** A record by lane and number, which are its headers. */
+export function itemOf(record: Pick<ConsumerRecord, 'key' | 'value' | 'headers'>): Item {
+  const [lane, seq] = record.headers
+  const textOf = (bytes: Uint8Array | null | undefined): string => Buffer.from(bytes ?? []).toString()
+  return { lane: textOf(lane?.value), seq: Number(textOf(seq?.value)), content: contentOf(record) }
+}
+
+function polled(call: number, instance: string, run: string, result: PollResult): HistoryEvent {
+  const { generationId, assignment, records } = result
+  return {
+    type: 'polled',
+    call,
+    instance,
+    run,
+    generationId,
+    assignment: assignment.map(partitionKey),
+    records: records.map((record) => ({ ...itemOf(record), ...atOf(record) })),
+    overMs: 0,
+  }
+}
