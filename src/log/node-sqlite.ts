@@ -2,7 +2,7 @@
  * The log's database file on Node: SQLite in WAL mode with `synchronous=FULL`, so that a commit is on disk when it returns,
  * held by one process alone. What is not a log of ours, or of a version that is not known here, is refused untouched.
  */
-import { closeSync, existsSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { StatementSync } from 'node:sqlite'
@@ -43,6 +43,8 @@ export function openSqlite(location: SqliteLocation): SqlDatabase {
   const database = locked(file)
   try {
     const log = prepared(file, database, () => openFiles.delete(file))
+    syncFolder(dirname(file))
+    syncFolder(dirname(dirname(file)))
     openFiles.add(file)
     return log
   } catch (error) {
@@ -90,6 +92,29 @@ function makeDirectory(dir: string): void {
         cause,
       },
     )
+  }
+}
+
+/** What platforms say that do not sync folders, or not to everybody. */
+const noFolderSync: ReadonlySet<unknown> = new Set(['EACCES', 'EBADF', 'EINVAL', 'EISDIR', 'ENOTSUP', 'EPERM'])
+
+/**
+ * Makes durable that the files are in the folder, and the folder in the one above. SQLite does it for its files, and does not
+ * look whether it worked.
+ */
+function syncFolder(dir: string): void {
+  try {
+    const descriptor = openSync(dir, 'r')
+    try {
+      fsyncSync(descriptor)
+    } finally {
+      closeSync(descriptor)
+    }
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && noFolderSync.has(cause.code)) return
+    throw new ConfigError(`Cannot make the log's folder ${dir} durable: ${String(cause)}. Is the disk failing?`, {
+      cause,
+    })
   }
 }
 
