@@ -25,8 +25,9 @@ const config: KnipConfig = {
     'wrangler',
     'osls',
   ],
-  // Debian's util-linux has taskset, which the bench goes without where it is missing; Kafka runs on Java.
-  ignoreBinaries: ['taskset', 'java', 'keytool'],
+  // Debian's util-linux has taskset, which the bench goes without where it is missing; Kafka runs on Java; proofs say that
+  // they need strace.
+  ignoreBinaries: ['taskset', 'java', 'keytool', 'strace'],
 }
 
 export default config

@@ -7,12 +7,16 @@ import { parseArgs } from 'node:util'
 import { stopSignal } from '../scripts/stop-signal.ts'
 import { checker } from './checker.ts'
 import { kafkaFaults } from './kafka-faults.ts'
+import { logFsyncError } from './log-fsync-error.ts'
+import { logKill } from './log-kill.ts'
 import { runSim } from './run-sim.ts'
 import type { Proof } from './proof.ts'
 
 const proofs: Readonly<Record<string, Proof>> = {
   checker,
   'run-sim': runSim,
+  'log-kill': logKill,
+  'log-fsync-error': logFsyncError,
   'kafka-faults': kafkaFaults,
 }
 

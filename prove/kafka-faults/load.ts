@@ -13,7 +13,7 @@ import type { ConsumerRecord, ProducerRecord, TopicPartition } from '../../src/r
 import { bytesOf, textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
 import { withCalls } from '../../test/support/consumer.ts'
-import { roundRobin } from './gateways.ts'
+import { roundRobin } from './balancer.ts'
 import type { At, HistoryEvent, Item, Place } from '../history/history.ts'
 import type { Pace } from './pace.ts'
 import type { World } from './world.ts'

@@ -3,7 +3,7 @@ import type { Broker } from '../../src/broker.ts'
 import { kafkaBroker } from '../../src/brokers/kafka.ts'
 import { type KafkaCluster, startKafka } from '../../scripts/kafka/cluster.ts'
 import { startProxy, type TcpProxy } from '../../test/support/tcp-proxy.ts'
-import { type GatewayProcess, gatewayProcess } from './gateways.ts'
+import { type GatewayProcess, gatewayProcess } from '../gateway-process.ts'
 
 /** Everything that a scenario can break, and a way past the gateways. */
 export interface World extends AsyncDisposable {
@@ -40,7 +40,7 @@ export async function openWorld({ brokers, gateways }: WorldOptions): Promise<Wo
   await direct.topics()
   const processes: GatewayProcess[] = []
   for (let index = 0; index < gateways; index++) {
-    processes.push(stack.use(await gatewayProcess(cluster.bootstrapServers)))
+    processes.push(stack.use(await gatewayProcess({ KEDGE_BROKER: `kafka://${cluster.bootstrapServers}` })))
   }
   await Promise.all(processes.map((gateway) => gateway.start()))
   const held = stack.move()

@@ -1,4 +1,4 @@
-/** Gateways as processes of their own, which are killed and come back at the same address, and a dumb balancer before them. */
+/** A gateway as a process of its own, which is killed and comes back at the same address. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
@@ -10,26 +10,31 @@ export interface GatewayProcess extends AsyncDisposable {
   readonly url: string
   /** What it said when it ended by itself, which it should never do. */
   readonly ended: string | undefined
-  /** Resolves when it is ready. */
-  start(): Promise<void>
-  /** SIGKILL; resolves when the process is gone. */
-  kill(): Promise<void>
+  /**
+   * Resolves when it is ready. `under` is a program that runs it, with its arguments, and in whose place it is, as strace -D is.
+   * @throws when it is not ready in time, or ends
+   */
+  start(under?: readonly string[]): Promise<void>
+  /** Sends SIGKILL, or another signal, and resolves when the process is gone. */
+  kill(signal?: NodeJS.Signals): Promise<void>
 }
 
 const START_LIMIT_MS = 30_000
-const program = join(import.meta.dirname, '..', '..', 'functions', 'gateway.ts')
+const program = join(import.meta.dirname, '..', 'functions', 'gateway.ts')
 
-/** A gateway over a Kafka cluster that is not started yet. */
-export async function gatewayProcess(bootstrapServers: string): Promise<GatewayProcess> {
+/** A gateway with these settings, and a free port, that is not started yet. */
+export async function gatewayProcess(settings: Readonly<Record<string, string>>): Promise<GatewayProcess> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   let child: ChildProcess | undefined
   let errors = ''
   let ended: string | undefined
-  const kill = async (): Promise<void> => {
+  let isToEnd = false
+  const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    isToEnd = true
     const ended = once(child, 'exit')
-    child.kill('SIGKILL')
+    child.kill(signal)
     await ended
   }
   return {
@@ -37,18 +42,20 @@ export async function gatewayProcess(bootstrapServers: string): Promise<GatewayP
     get ended() {
       return ended
     },
-    async start() {
-      const started = spawn(process.execPath, [program], {
+    async start(under = []) {
+      const [command, ...args] = [...under, process.execPath, program]
+      const started = spawn(command ?? process.execPath, args, {
         stdio: ['ignore', 'ignore', 'pipe'],
-        env: { ...process.env, KEDGE_BROKER: `kafka://${bootstrapServers}`, KEDGE_GATEWAY_PORT: String(port) },
+        env: { ...process.env, ...settings, KEDGE_GATEWAY_PORT: String(port) },
       })
       child = started
+      isToEnd = false
       const end = (): void => void started.kill('SIGKILL')
       process.once('exit', end)
       started.once('exit', () => process.off('exit', end))
       started.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-4_000)))
       started.once('exit', (status, signal) => {
-        if (signal === null) ended = `status ${status}: ${errors}`
+        if (signal === null && !isToEnd) ended = `status ${status}: ${errors}`
       })
       const deadline = performance.now() + START_LIMIT_MS
       while (!(await isReady(url))) {
@@ -61,17 +68,7 @@ export async function gatewayProcess(bootstrapServers: string): Promise<GatewayP
       }
     },
     kill,
-    [Symbol.asyncDispose]: kill,
-  }
-}
-
-/** A `fetch` that sends each request to the next of the addresses, whether anything is there or not. */
-export function roundRobin(urls: readonly string[]): typeof globalThis.fetch {
-  let turn = 0
-  return async (input, init) => {
-    const { pathname, search } = new URL(input instanceof Request ? input.url : input)
-    turn += 1
-    return await fetch(`${urls[turn % urls.length]}${pathname}${search}`, init)
+    [Symbol.asyncDispose]: () => kill(),
   }
 }
 
