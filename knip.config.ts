@@ -8,6 +8,7 @@ const config: KnipConfig = {
     'scripts/{start,demo,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',
     'prove/run.ts',
+    'prove/log-power-loss/writer.ts',
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
     'test/idempotency/{in-worker,contender}.ts',

@@ -9,6 +9,7 @@ import { checker } from './checker.ts'
 import { kafkaFaults } from './kafka-faults.ts'
 import { logFsyncError } from './log-fsync-error.ts'
 import { logKill } from './log-kill.ts'
+import { logPowerLoss } from './log-power-loss.ts'
 import { runSim } from './run-sim.ts'
 import type { Proof } from './proof.ts'
 
@@ -17,6 +18,7 @@ const proofs: Readonly<Record<string, Proof>> = {
   'run-sim': runSim,
   'log-kill': logKill,
   'log-fsync-error': logFsyncError,
+  'log-power-loss': logPowerLoss,
   'kafka-faults': kafkaFaults,
 }
 
