@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util'
 
 import { stopSignal } from '../scripts/stop-signal.ts'
+import { batches } from './batches.ts'
 import { checker } from './checker.ts'
 import { kafkaFaults } from './kafka-faults.ts'
 import { logFsyncError } from './log-fsync-error.ts'
@@ -19,6 +20,7 @@ const proofs: Readonly<Record<string, Proof>> = {
   'log-kill': logKill,
   'log-fsync-error': logFsyncError,
   'log-power-loss': logPowerLoss,
+  batches,
   'kafka-faults': kafkaFaults,
 }
 
