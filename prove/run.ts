@@ -11,6 +11,7 @@ import { kafkaFaults } from './kafka-faults.ts'
 import { logFsyncError } from './log-fsync-error.ts'
 import { logKill } from './log-kill.ts'
 import { logPowerLoss } from './log-power-loss.ts'
+import { model } from './model.ts'
 import { runSim } from './run-sim.ts'
 import type { Proof } from './proof.ts'
 
@@ -21,6 +22,7 @@ const proofs: Readonly<Record<string, Proof>> = {
   'log-fsync-error': logFsyncError,
   'log-power-loss': logPowerLoss,
   batches,
+  model,
   'kafka-faults': kafkaFaults,
 }
 
