@@ -142,8 +142,8 @@ export class Handling {
   readonly #usableMs: number
   /** The next run knows how often a record was tried. */
   readonly #isCounting: boolean
-  /** How often a record came back by a redrive, where it did, for the letter it may become again. */
-  readonly #redriveCounts = new WeakMap<ConsumerRecord, number>()
+  /** What is known of records that came back, for the letters they may become. */
+  readonly #returned = new WeakMap<ConsumerRecord, ReturnedRecord>()
 
   constructor(scope: HandlingScope) {
     this.#scope = scope
@@ -157,7 +157,7 @@ export class Handling {
     const { returnTopics } = this.#scope.app
     const back = returnTopics.size > 0 && returnTopics.has(record.topic) ? returned(record) : undefined
     if (back !== undefined) {
-      if (back.redriveCount > 0) this.#redriveCounts.set(back.record, back.redriveCount)
+      this.#returned.set(back.record, back)
       return { ...this.#foundFor(back.record), returned: back, origin: back.record }
     }
     const { placeOf } = this.#scope
@@ -372,7 +372,7 @@ export class Handling {
     return deferred
   }
 
-  /** Makes a record a dead letter. */
+  /** Makes a record a dead letter. What was tried before it came back counts, also where its value is refused now. */
   async deadLetter(
     record: ConsumerRecord,
     reason: DeadLetterReason,
@@ -382,14 +382,15 @@ export class Handling {
   ): Promise<Outcome> {
     const { app, clock } = this.#scope
     const cause = deadLetterCauseOf(error)
-    const redriveCount = this.#redriveCounts.get(record) ?? 0
+    const back = this.#returned.get(record)
+    const redriveCount = back?.redriveCount ?? 0
     const letter: DeadLetter = {
       id: deadLetterId(app.groupId, record, redriveCount),
       record,
       groupId: app.groupId,
       reason,
       cause,
-      attempts,
+      attempts: Math.max(attempts, back?.attempts ?? 0),
       failedAtMs: clock.now(),
       route,
       fingerprint: deadLetterFingerprint({ record, route, reason, cause }),

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import * as z from 'zod'
 import { defineApp } from '../../src/app.ts'
 import type { AppOptions } from '../../src/app.ts'
 import { BrokerError } from '../../src/errors.ts'
@@ -8,6 +9,7 @@ import type { ConsumerRecord } from '../../src/record.ts'
 import { returned, returning } from '../../src/return-topic.ts'
 import { createRouter } from '../../src/router.ts'
 import type { RouteOptions } from '../../src/router.ts'
+import { defineTopic } from '../../src/topic.ts'
 import { openBench, TOPIC, withCalls } from '../support/consumer.ts'
 import type { Bench, BenchOptions } from '../support/consumer.ts'
 
@@ -187,6 +189,20 @@ describe('a redrive topic', () => {
 
     expect(await bench.drain()).toMatchObject({ deadLettered: { exhausted: 1 } })
     expect((await bench.letters.list()).items).toMatchObject([{ id: 'g/t/1/5/2', redriveCount: 2 }])
+  })
+
+  test('counts the attempts of before, where the value is refused now', async () => {
+    const router = createRouter().on(defineTopic(TOPIC, z.object({ total: z.number() })), () => undefined)
+    const bench = await openBench({ app: { router, redrive: true } })
+    await bench.drain()
+    const value = bytesOf('{"total":"9"}')
+    const record = { topic: TOPIC, partition: 0, offset: 5, timestampMs: 7, key: null, value, headers: [] }
+    await bench.broker.produce([
+      returning('t.g-redrive', { groupId: 'g', record, attempts: 3, dueAtMs: 0, redriveCount: 1 }),
+    ])
+
+    expect(await bench.drain()).toMatchObject({ deadLettered: { invalid: 1 } })
+    expect((await bench.letters.list()).items).toMatchObject([{ attempts: 3, redriveCount: 1 }])
   })
 
   test('has no say over records that somebody else puts there', async () => {
