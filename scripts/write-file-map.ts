@@ -22,6 +22,7 @@ const parts: readonly (readonly [heading: string, pattern: string])[] = [
   ['Idempotency stores: drivers', 'src/idempotency/*.ts'],
   ['Behaviour: producing, routing, consuming', 'src/{producer,router,route-table,app,consumer}.ts'],
   ['Behaviour: inside a run', 'src/consumer/*.ts'],
+  ['Behaviour: redrive', 'src/{redrive.ts,redrive/*.ts}'],
   ['The embedded log', 'src/log/*.ts'],
   ['Ports', 'src/{broker,dead-letter,dead-letter-fingerprint,idempotency}.ts'],
 ]

@@ -12,6 +12,7 @@ export { createRouter } from './router.ts'
 export { reject, RejectError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
 export { defineApp, retryDefaults } from './app.ts'
 export { createConsumer } from './consumer.ts'
+export { createRedrive, redriveDefaults } from './redrive.ts'
 export { backoffDefaults } from './backoff.ts'
 export { headersOf, headerText, lastHeader } from './headers.ts'
 export { bytesOf, exactTextOf, textOf } from './record.ts'
@@ -121,6 +122,18 @@ export type {
   TopicPartition,
   TopicPartitionOffset,
 } from './record.ts'
+export type {
+  Redrive,
+  RedriveCounts,
+  RedriveEditOptions,
+  RedriveEnd,
+  RedriveFilter,
+  RedriveOptions,
+  RedriveReport,
+  RedriveRunOptions,
+} from './redrive.ts'
+export type { AuditSink, RedriveAudit } from './redrive/audit.ts'
+export type { RedriveBucket, RedriveHistogram, RedrivePlan } from './redrive/plan.ts'
 export type {
   BreakerOptions,
   Delivery,

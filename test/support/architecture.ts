@@ -34,7 +34,7 @@ const areas: readonly Area[] = [
   {
     name: 'behaviour',
     rank: 2,
-    files: /^src\/((producer|consumer|router|route-table|app|handler-errors)\.ts$|consumer\/)/,
+    files: /^src\/((producer|consumer|router|route-table|app|handler-errors|redrive)\.ts$|(consumer|redrive)\/)/,
   },
   { name: 'gateway', rank: 3, files: /^src\/gateway\//, never: ['log', 'behaviour'] },
   { name: 'brokers', rank: 3, files: /^src\/brokers\//, never: ['behaviour'] },

@@ -23,6 +23,10 @@ export interface BenchOptions {
   readonly handler?: Handler
   readonly app?: Partial<AppOptions>
   readonly consumer?: Partial<ConsumerOptions>
+  /** @default in memory */
+  readonly openBroker?: (clock: FakeClock) => Broker
+  /** @default in memory */
+  readonly openLetters?: () => DeadLetterStore
   /** Stands between the consumer and the broker. */
   readonly wrap?: (broker: Broker) => Broker
   readonly wrapLetters?: (store: DeadLetterStore) => DeadLetterStore
@@ -48,8 +52,8 @@ export interface Bench {
 
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const clock = new FakeClock()
-  const broker = memoryBroker({ clock })
-  const letters = memoryDeadLetters()
+  const broker = options.openBroker?.(clock) ?? memoryBroker({ clock })
+  const letters = options.openLetters?.() ?? memoryDeadLetters()
   const partitions = options.partitions ?? 1
   await broker.createTopic({ topic: TOPIC, partitions })
   const router = createRouter().on({ topic: TOPIC }, options.handler ?? ((): void => undefined))

@@ -1,0 +1,79 @@
+/** The letters that a redrive is about, oldest first, whatever the order in which their store lists them. */
+import type { DeadLetter, DeadLetterId, DeadLetterStore } from '../dead-letter.ts'
+import type { RedriveFilter } from '../redrive.ts'
+import type { RedriveCalls } from './calls.ts'
+
+/** Where letters come from. */
+export interface LetterSource {
+  readonly store: DeadLetterStore
+  readonly groupId: string
+  readonly calls: RedriveCalls
+}
+
+/** All matching letters, in the order of the store. At most `pageSize` of them are read ahead. */
+export async function* lettersOf(
+  { store, groupId, calls }: LetterSource,
+  filter: RedriveFilter,
+  pageSize: number,
+): AsyncGenerator<DeadLetter, void, undefined> {
+  let cursor: string | undefined
+  do {
+    const query = { ...filter, groupId, limit: pageSize, ...(cursor === undefined ? {} : { cursor }) }
+    const page = await calls.make((call) => store.list(query, call))
+    yield* page.items
+    cursor = page.cursor
+  } while (cursor !== undefined)
+}
+
+/**
+ * Matching letters, oldest first: in the order of their puts where the store lists them so; else by the time of their
+ * failure, for which all of them are listed first and the `most` oldest of those that are wanted are then got one by one.
+ */
+export async function* oldestFirst(
+  source: LetterSource,
+  filter: RedriveFilter,
+  {
+    pageSize,
+    most,
+    isWanted,
+  }: {
+    readonly pageSize: number
+    readonly most: number
+    readonly isWanted: (letter: DeadLetter) => Promise<boolean>
+  },
+): AsyncGenerator<DeadLetter, void, undefined> {
+  const { store, calls } = source
+  if (store.features.listOrder === 'put') {
+    for await (const letter of lettersOf(source, filter, pageSize)) if (await isWanted(letter)) yield letter
+    return
+  }
+  const places: Place[] = []
+  for await (const letter of lettersOf(source, filter, MAX_PAGE)) {
+    if (!(await isWanted(letter))) continue
+    const { topic, partition, offset } = letter.record
+    places.push({ id: letter.id, failedAtMs: letter.failedAtMs, topic, partition, offset })
+    if (places.length >= 2 * most) places.sort(byAge).splice(most)
+  }
+  for (const { id } of places.sort(byAge).slice(0, most)) {
+    const letter = await calls.make((call) => store.get(id, call))
+    // Somebody else may have deleted it meanwhile.
+    if (letter !== undefined) yield letter
+  }
+}
+
+/** Letters in one answer where nothing else bounds them. */
+export const MAX_PAGE = 100
+
+interface Place {
+  readonly id: DeadLetterId
+  readonly failedAtMs: number
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+function byAge(a: Place, b: Place): number {
+  if (a.failedAtMs !== b.failedAtMs) return a.failedAtMs - b.failedAtMs
+  if (a.topic !== b.topic) return a.topic < b.topic ? -1 : 1
+  return a.partition - b.partition || a.offset - b.offset
+}
