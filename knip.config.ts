@@ -5,7 +5,7 @@ const config: KnipConfig = {
   entry: [
     'functions/{worker,produce,consume,consumer,gateway}.ts',
     'examples/*/{worker,lambda}.ts',
-    'scripts/{start,demo,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
+    'scripts/{start,demo,redrive,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',
     'prove/run.ts',
     'prove/log-power-loss/writer.ts',

@@ -17,5 +17,5 @@ const router = createRouter()
   })
   .otherwise('dead-letter')
 
-/** A consumer group with its topics and routes. */
-export const app: App = defineApp({ groupId: 'shop', topics: [orders], router })
+/** A consumer group with its topics and routes. Its dead letters can be handed back: `npm run redrive`. */
+export const app: App = defineApp({ groupId: 'shop', topics: [orders], router, redrive: true })

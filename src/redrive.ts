@@ -35,7 +35,7 @@ export type RedriveFilter = Omit<DeadLetterQuery, 'groupId' | 'cursor' | 'limit'
 /** What a redrive works with. */
 export interface RedriveOptions {
   readonly broker: Broker
-  /** Must list and delete; one that lists in another order than that of its puts must also get. */
+  /** Must list, and for more than a plan delete; one that lists in another order than that of its puts must also get. */
   readonly store: DeadLetterStore
   /** Whose letters come back. Letters, digits, dots, dashes and underscores: topics are called after it. */
   readonly groupId: string
@@ -125,8 +125,8 @@ export interface Redrive {
    * Hands matching letters back to their group, oldest first. Each of them once, however often it fails again meanwhile.
    * After a crash the same call goes on where the last one was: what was deleted is done.
    * @throws {BrokerError} CLAIM_HELD with `retryAfterMs` while another redrive of the group is active; GROUP_ID_NOT_FOUND
-   * for a group without members and committed offsets · {ConfigError} for an option outside its range, or an app that
-   * reads no redrive topics · what the audit sink rejects with. Failures after that are in the report.
+   * for a group without members and committed offsets · {ConfigError} for an option outside its range, an app that reads
+   * no redrive topics, or a store that does not delete · what the audit sink rejects with. Failures after that are in the report.
    */
   run(options: RedriveRunOptions): Promise<RedriveReport>
 
@@ -174,7 +174,7 @@ export function createRedrive(options: RedriveOptions): Redrive {
       const perSecond = bounds.perSecond ?? redriveDefaults.perSecond
       checkActor(actor)
       checkFilter(filter)
-      checkReads(app)
+      checkAbilities(settings)
       check('maxLetters', maxLetters, 1, 100_000, true)
       check('perSecond', perSecond, 0.01, 10_000, false)
       return await audited(scope, { action: 'run', actor, filter }, (work) =>
@@ -184,7 +184,7 @@ export function createRedrive(options: RedriveOptions): Redrive {
 
     async edit({ actor, id, value }) {
       checkActor(actor)
-      checkReads(app)
+      checkAbilities(settings)
       if (app === undefined) {
         throw new ConfigError('Cannot redrive an edited letter: only its app can check the value. Give the app.')
       }
@@ -233,7 +233,7 @@ function problemOf({ broker, store: { features }, groupId, app }: RedriveOptions
     return `the app is of the group ${app.groupId}, and the redrive of ${groupId}: give the app of that group.`
   }
   if (!broker.features.claims) return 'the broker has no claims, without which two redrives could run at once.'
-  if (!features.list || !features.delete) return 'the store cannot list and delete letters: redrive with its own tools.'
+  if (!features.list) return 'the store cannot list letters: redrive with its own tools.'
   if (features.listOrder !== 'put' && !features.get) return 'the store lists letters in no order and cannot get one.'
   return undefined
 }
@@ -252,7 +252,13 @@ function checkActor(actor: unknown): void {
   )
 }
 
-function checkReads(app: App | undefined): void {
+/** What a run and an edit need beyond a plan. */
+function checkAbilities({ store, app }: RedriveSettings): void {
+  if (!store.features.delete) {
+    throw new ConfigError(
+      'Cannot redrive: the store cannot delete letters, so that each run would hand all of them back again. Keep letters in one that can.',
+    )
+  }
   if (app === undefined || [...app.returnTopics.values()].some(({ stage }) => stage === 0)) return
   throw new ConfigError(
     `Cannot redrive: the app of group ${app.groupId} does not read what comes back. Set redrive: true in defineApp and deploy it.`,

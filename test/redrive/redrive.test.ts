@@ -489,7 +489,9 @@ describe('a redrive', () => {
 
     expect(() => bench.redrive({ groupId: 'my group', ...({ app: undefined } as object) })).toThrow('no topic can be')
     expect(() => bench.redrive({ groupId: 'other' })).toThrow('the app is of the group g')
-    expect(() => bench.redrive({ store: lacking({ list: false }) })).toThrow('list and delete')
+    expect(() => bench.redrive({ store: lacking({ list: false }) })).toThrow('cannot list')
+    await expect(bench.redrive({ store: lacking({ delete: false }) }).run({ actor })).rejects.toThrow('cannot delete')
+    expect(await bench.redrive({ store: lacking({ delete: false }) }).plan()).toMatchObject({ letters: 0 })
     expect(() => bench.redrive({ store: lacking({ listOrder: 'none', get: false }) })).toThrow('cannot get')
     expect(() => bench.redrive({ maxRedrives: 0 })).toThrow('maxRedrives')
     expect(() => bench.redrive({ claimTtlMs: 10 })).toThrow('claimTtlMs')
