@@ -27,6 +27,7 @@ describe('scripts', () => {
     'gateway',
     'consume',
     'demo',
+    'redrive',
     'kafka',
     'check',
     'format',

@@ -7,7 +7,7 @@ import type { RedriveSettings } from '../redrive.ts'
 import { checkValue, readValue, sizeError } from '../topic.ts'
 import type { Topic } from '../topic.ts'
 import type { AuditedWork } from './audit.ts'
-import { lettersOf, MAX_PAGE } from './letters.ts'
+import { deleteLetter, lettersOf, MAX_PAGE } from './letters.ts'
 
 /** What is to be changed. */
 export interface Edit {
@@ -34,7 +34,7 @@ export async function redriveEdited(
   const record = { ...letter.record, value: value === null ? null : Uint8Array.from(value) }
   await checkEdited(app, record)
   await topics.append(letter, record)
-  await calls.make((call) => store.delete(id, call))
+  await deleteLetter(store, calls, id)
 }
 
 async function letterOf(

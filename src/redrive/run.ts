@@ -8,7 +8,7 @@ import { KedgeError } from '../errors.ts'
 import { partitionKey } from '../record.ts'
 import type { RedriveCounts, RedriveEnd, RedriveFilter, RedriveReport, RedriveSettings } from '../redrive.ts'
 import type { AuditedWork } from './audit.ts'
-import { MAX_PAGE, oldestFirst } from './letters.ts'
+import { deleteLetter, MAX_PAGE, oldestFirst } from './letters.ts'
 import { isLockLost } from './lock.ts'
 import { Pace } from './pace.ts'
 
@@ -62,7 +62,7 @@ export async function redriveLetters(
       log?.({ level: 'error', event: 'redrive refused', ...place, code: error.code, cause: error.message })
       return
     }
-    await calls.make((call) => store.delete(letter.id, call))
+    await deleteLetter(store, calls, letter.id)
     counts.redriven += 1
     log?.({ level: 'debug', event: 'redriven', ...place })
   }

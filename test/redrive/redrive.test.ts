@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { defineApp } from '../../src/app.ts'
 import { createConsumer } from '../../src/consumer.ts'
+import { fallbackDeadLetters } from '../../src/dead-letters/fallback.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { BrokerError, ConfigError, DeadLetterError } from '../../src/errors.ts'
 import { headersOf } from '../../src/headers.ts'
@@ -444,6 +445,23 @@ describe('a redrive', () => {
 
     expect(await finish(bench.clock, bench.redrive({ broker }).run({ actor }))).toMatchObject({ redriven: 2 })
     expect(await bench.count(REDRIVE_TOPIC)).toBe(2)
+  })
+
+  test('ends at a letter that stays where it is, as in a chain of which one store does not delete', async () => {
+    const bench = await openRedriveBench()
+    await bench.produce(['a', 'b'])
+    await bench.drain()
+    const keeps = new Proxy(bench.letters, {
+      get: (target, name) =>
+        name === 'features' ? { ...target.features, delete: false } : (Reflect.get(target, name) as unknown),
+    })
+    const store = fallbackDeadLetters([keeps, memoryDeadLetters()], { clock: bench.clock })
+
+    const report = await finish(bench.clock, bench.redrive({ store }).run({ actor }))
+
+    expect(report).toMatchObject({ ended: 'failed', redriven: 0, cause: { code: 'UNSUPPORTED' } })
+    expect(report.cause?.message).toContain('g/t/0/0')
+    expect(await bench.count(REDRIVE_TOPIC)).toBe(1)
   })
 
   test('ends with the cause where a call fails for good, and gives its lock back', async () => {
