@@ -3,7 +3,7 @@ import type { KnipConfig } from 'knip'
 const config: KnipConfig = {
   // What is started by its path: by npm, by a platform, by a test or bench that needs a process of its own.
   entry: [
-    'functions/{worker,produce,consume,consumer,gateway}.ts',
+    'functions/{worker,produce,consume,consumer,redrive,gateway}.ts',
     'examples/*/{worker,lambda}.ts',
     'scripts/{start,demo,redrive,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',

@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** What to bundle and where to. */
 export interface BuildLambdaOptions {
-  /** Entry points, from the project's folder. @default functions/produce.ts and functions/consume.ts */
+  /** Entry points, from the project's folder. @default functions/produce.ts, functions/consume.ts and functions/redrive.ts */
   readonly entryPoints?: readonly string[]
   /** @default dist/lambda */
   readonly outdir?: string
@@ -59,7 +59,10 @@ export const lambdaBundling: BuildOptions = {
 
 /** Bundles the functions, each into a folder of its name, and says how large their files are. */
 export async function buildLambda(options: BuildLambdaOptions = {}): Promise<LambdaBundle[]> {
-  const { entryPoints = ['functions/produce.ts', 'functions/consume.ts'], outdir = 'dist/lambda' } = options
+  const {
+    entryPoints = ['functions/produce.ts', 'functions/consume.ts', 'functions/redrive.ts'],
+    outdir = 'dist/lambda',
+  } = options
   const bundles: LambdaBundle[] = []
   for (const index of entryPoints) {
     const folder = resolve(root, outdir, parse(index).name)

@@ -101,6 +101,7 @@ describe('the Lambda functions', () => {
   it.each([
     ['produce', 80],
     ['consume', 240],
+    ['redrive', 240],
   ])(
     '%s reads little at its start, and holds the Kafka client for when a cluster is configured',
     async (name, limitKib) => {

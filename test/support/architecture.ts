@@ -49,7 +49,10 @@ const areas: readonly Area[] = [
 /** Every package that source may import, and where. What is not listed may not be imported at all. */
 const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   { name: /^hono$|^hono\/|^@hono\//, files: /^src\/(gateway|runtimes)\// },
-  { name: /^zod$/, files: /^src\/gateway\/|^src\/config\.ts$|^functions\/app\.ts$/ },
+  {
+    name: /^zod$/,
+    files: /^src\/gateway\/|^src\/config\.ts$|^src\/runtimes\/lambda-redrive\.ts$|^functions\/app\.ts$/,
+  },
   { name: /^@upstash\/kafka$/, files: /^src\/brokers\/rest(\.ts$|\/)/ },
   { name: /^@platformatic\/kafka$/, files: /^src\/brokers\/kafka(\.ts$|\/)/ },
   { name: /^@aws-sdk\/client-sqs$/, files: /^src\/dead-letters\/sqs[a-z-]*\.ts$/ },
