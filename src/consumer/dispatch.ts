@@ -144,7 +144,7 @@ export class Dispatch {
     }
     if (plan.active >= plan.concurrency || !isNext(lane, found)) return false
     const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
-    const known = found.returned ?? lane.recalled(record.offset)
+    const known = lane.known(record, found)
     const before = key === undefined ? undefined : lane.firstOf(key)
     if (before !== undefined) {
       const entry = lane.begin(record, found, key)

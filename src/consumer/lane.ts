@@ -12,6 +12,9 @@ import type { Found, Work } from './handling.ts'
 import type { OpenRecord, Progress } from './progress.ts'
 import type { RunCause } from './report.ts'
 
+/** How often a record was tried, and when it may be again. */
+type Tried = Pick<OpenRecord, 'attempts' | 'dueAtMs'>
+
 /** A record that was begun and is not settled. */
 export interface Entry extends Due {
   readonly lane: Lane
@@ -155,9 +158,12 @@ export class Lane implements TopicPartition {
     return offset < this.#recalledTo && !this.#recalled.has(offset)
   }
 
-  /** What an earlier run knew of a record that it did not settle. */
-  recalled(offset: Offset): OpenRecord | undefined {
-    return this.#recalled.size === 0 ? undefined : this.#recalled.get(offset)
+  /** What is known of the attempts of a record that this run has not begun: from an earlier run, or from where it came. */
+  known({ offset }: ConsumerRecord, { returned }: Found): Tried | undefined {
+    const recalled = this.#recalled.size === 0 ? undefined : this.#recalled.get(offset)
+    // A record that came back and was tried since has more attempts than it came with.
+    if (returned === undefined || (recalled !== undefined && recalled.attempts >= returned.attempts)) return recalled
+    return returned
   }
 
   /** The first record is settled as soon as it is begun. */
@@ -168,7 +174,7 @@ export class Lane implements TopicPartition {
 
   /** Begins the first record. */
   begin(record: ConsumerRecord, found: Found, key: string | undefined): Entry {
-    const known = found.returned ?? this.recalled(record.offset)
+    const known = this.known(record, found)
     const entry: Entry = {
       lane: this,
       record,

@@ -101,6 +101,23 @@ describe('a retry topic', () => {
     expect(bench.seen.slice(4).map(({ record }) => textOf(record.value))).toEqual(['a', 'b'])
   })
 
+  test('counts attempts on, and keeps to deadlines, over runs that are too short for a second one', async () => {
+    const retry = { maxAttempts: 2, initialMs: HOUR_MS, maxMs: HOUR_MS, topicDelaysMs: [HOUR_MS] }
+    const bench = await openFailing(() => true, { ordering: 'none', retry })
+    await bench.produce(['bad'], 1)
+
+    const attempts: number[][] = []
+    for (let quarter = 0; quarter < 12; quarter++) {
+      await bench.run({ budget: { runMs: 10_000 } })
+      attempts.push(bench.seen.splice(0).map(({ attempt }) => attempt))
+      await bench.clock.advance(HOUR_MS / 4)
+    }
+
+    // Half an hour to each second attempt, and an hour in the topic.
+    expect(attempts).toEqual([[1], [], [2], [], [], [], [3], [], [4], [], [], []])
+    expect((await bench.letters.list()).items).toMatchObject([{ attempts: 4, reason: 'exhausted' }])
+  })
+
   test('that takes nothing stops the partition, and the offset stays', async () => {
     const bench = await openFailing(
       () => true,
