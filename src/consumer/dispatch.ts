@@ -195,9 +195,12 @@ export class Dispatch {
     const { lane, record, found } = entry
     entry.isSpent = true
     lane.version += 1
+    const { version } = lane
     await committer.flush(lane)
     const { offset } = record
-    const isDurable = offset < lane.committedTo || offset < lane.rememberedTo
+    // A commit from before may reach beyond the record, and call it open.
+    const isCommitted = lane.committedVersion >= version
+    const isDurable = isCommitted && (offset < lane.committedTo || offset < lane.rememberedTo)
     if (!isDurable || ending.aborted || lane.isGone) {
       entry.isSpent = isDurable
       return { kind: 'unfinished' }

@@ -373,6 +373,35 @@ describe('at most once', () => {
     expect(report).toMatchObject({ handled: 1, retried: 0, deadLettered: { exhausted: 1 } })
   })
 
+  test('does not take what a commit knew as open for committed', async () => {
+    let isDown = false
+    const bench = await openBench({
+      app: {
+        router: createRouter().on(
+          { topic: TOPIC },
+          async (record) => {
+            called.push(nameOf(record))
+            await sleep(bench.clock, record.offset === 0 ? 2_000 : 0)
+            isDown = true
+          },
+          { delivery: 'at-most-once', ordering: 'key' },
+        ),
+      },
+      wrap: (broker) =>
+        withCalls(broker, {
+          commit: (...args) =>
+            isDown ? Promise.reject(new BrokerError('KAFKA_STORAGE_ERROR', 'no disk')) : broker.commit(...args),
+        }),
+    })
+    const called: Name[] = []
+    await produce(bench, ['a0', 'a1', 'b0'])
+
+    const report = await bench.run({ budget: { runMs: 10_000 } }, { commitIntervalMs: 100 })
+
+    expect(called).toEqual(['a0', 'b0'])
+    expect(report).toMatchObject({ handled: 2, lost: 0, unfinished: 1 })
+  })
+
   test('does not handle what could not be committed', async () => {
     const begun: number[] = []
     const router = createRouter().on({ topic: TOPIC }, ({ offset }) => void begun.push(offset), {
