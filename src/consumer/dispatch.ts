@@ -330,8 +330,9 @@ export class Dispatch {
       if (lane.isGone || lane.chainOf(entry)[0] !== entry || error === undefined) continue
       this.#scope.lanes.unpark(entry)
       this.#parked.delete(entry)
-      const { route } = found.plan
-      this.#await(entry, this.#scope.handling.deadLetter(record, 'exhausted', error, attempts, route), attempts)
+      const { plan, returned } = found
+      const letter = returned?.record ?? record
+      this.#await(entry, this.#scope.handling.deadLetter(letter, 'exhausted', error, attempts, plan.route), attempts)
       return
     }
   }

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import * as z from 'zod'
 import { defineApp } from '../../src/app.ts'
 import type { AppOptions } from '../../src/app.ts'
+import { createConsumer } from '../../src/consumer.ts'
 import { BrokerError } from '../../src/errors.ts'
 import { headersOf } from '../../src/headers.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
@@ -10,7 +11,7 @@ import { returned, returning } from '../../src/return-topic.ts'
 import { createRouter } from '../../src/router.ts'
 import type { RouteOptions } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
-import { openBench, TOPIC, withCalls } from '../support/consumer.ts'
+import { finish, openBench, TOPIC, withCalls } from '../support/consumer.ts'
 import type { Bench, BenchOptions } from '../support/consumer.ts'
 
 const HOUR_MS = 3_600_000
@@ -116,6 +117,26 @@ describe('a retry topic', () => {
     // Half an hour to each second attempt, and an hour in the topic.
     expect(attempts).toEqual([[1], [], [2], [], [], [], [3], [], [4], [], [], []])
     expect((await bench.letters.list()).items).toMatchObject([{ attempts: 4, reason: 'exhausted' }])
+  })
+
+  test('gives a dead letter its first coordinates when it has to make room', async () => {
+    const retry = { maxAttempts: 2, initialMs: HOUR_MS, maxMs: HOUR_MS, topicDelaysMs: [HOUR_MS] }
+    const bench = await openFailing(() => true, { ordering: 'none', retry: { ...retry, maxAttempts: 1 } })
+    await bench.produce(['bad'], 1)
+    await bench.drain()
+    await bench.clock.advance(HOUR_MS)
+
+    const router = createRouter().on({ topic: TOPIC }, () => Promise.reject(new Error('no')), {
+      ordering: 'none',
+      retry,
+    })
+    const app = defineApp({ groupId: 'g', router, parking: { maxRecords: 1, whenFull: 'dead-letter' } })
+    const { broker, letters: deadLetters, clock } = bench
+    const consumer = createConsumer(app, { broker, deadLetters, groupInstanceId: 'i', clock })
+    await finish(clock, consumer.run({ runId: 'full', budget: { runMs: 10_000 } }))
+
+    const { items } = await bench.letters.list()
+    expect(items).toMatchObject([{ attempts: 2, record: { topic: TOPIC, partition: 1, offset: 0, headers: [] } }])
   })
 
   test('that takes nothing stops the partition, and the offset stays', async () => {
