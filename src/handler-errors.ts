@@ -21,7 +21,10 @@ export class StopError extends Error {
   override readonly name = 'StopError' as const
 }
 
-/** The attempt failed, and another makes sense after `delayMs` at the earliest. It counts as an attempt. */
+/**
+ * The attempt failed, and another makes sense after `delayMs` at the earliest, of which a day counts at most. It counts
+ * as an attempt.
+ */
 export class RetryAfterError extends Error {
   override readonly name = 'RetryAfterError' as const
   readonly delayMs: number

@@ -131,6 +131,8 @@ const MAX_PUTS = 4
 const putBackoff: Backoff = { initialMs: 100, maxMs: 2_000, factor: 3 }
 /** Of an idempotency key. */
 const MAX_KEY_LENGTH = 255
+/** A deadline must be a date that a commit can remember, whatever the other side asks for. */
+const MAX_RETRY_AFTER_MS = 86_400_000
 /** The part of a run that one record may need; the rest is for finding it and getting to it. */
 const USABLE_PART = 0.9
 
@@ -458,7 +460,8 @@ function withValue(
 
 /** How long a failing other side asked to be left alone. */
 function retryAfterOf(error: unknown): number {
-  if (error instanceof RetryAfterError) return error.delayMs
   const cause = error instanceof HandlerError ? error.cause : error
-  return cause instanceof KedgeError ? (cause.retryAfterMs ?? 0) : 0
+  const askedMs =
+    error instanceof RetryAfterError ? error.delayMs : cause instanceof KedgeError ? cause.retryAfterMs : 0
+  return Math.min(askedMs ?? 0, MAX_RETRY_AFTER_MS)
 }

@@ -458,6 +458,21 @@ describe('a handler may say', () => {
     expect((at[1] ?? 0) - (at[0] ?? 0)).toBe(7_000)
   })
 
+  test.each([Number.POSITIVE_INFINITY, Number.MAX_VALUE])(
+    'to wait for %d ms, which a commit can remember',
+    async (ms) => {
+      const bench = await openRoute({ ordering: 'key' }, () => {
+        throw new RetryAfterError(ms)
+      })
+      await produce(bench, ['a0'])
+
+      await bench.drain()
+      await bench.drain()
+
+      expect(bench.begun).toEqual(['a0'])
+    },
+  )
+
   test.each([
     ['dead-letter', { deadLettered: { rejected: 1 }, handled: 1 }],
     ['skip', { skipped: 1, handled: 1 }],
