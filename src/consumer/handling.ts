@@ -346,7 +346,7 @@ export class Handling {
     const { app, broker, clock, log } = this.#scope
     const { topic: source, partition, offset } = record
     const name = retryTopicName(source, app.groupId, stage) ?? ''
-    const delayMs = plan.retry.topicDelaysMs[stage - 1] ?? 0
+    const delayMs = Math.max(plan.retry.topicDelaysMs[stage - 1] ?? 0, retryAfterOf(error))
     const redriveCount = returned?.redriveCount ?? 0
     const { groupId } = app
     const back = returning(name, { groupId, record, attempts, dueAtMs: clock.now() + delayMs, redriveCount })

@@ -4,6 +4,7 @@ import { defineApp } from '../../src/app.ts'
 import type { AppOptions } from '../../src/app.ts'
 import { createConsumer } from '../../src/consumer.ts'
 import { BrokerError } from '../../src/errors.ts'
+import { RetryAfterError } from '../../src/handler-errors.ts'
 import { headersOf } from '../../src/headers.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
@@ -137,6 +138,32 @@ describe('a retry topic', () => {
 
     const { items } = await bench.letters.list()
     expect(items).toMatchObject([{ attempts: 2, record: { topic: TOPIC, partition: 1, offset: 0, headers: [] } }])
+  })
+
+  test('keeps a record for as long as its handler asked for, where that is longer', async () => {
+    const bench = await openBench({
+      app: {
+        router: createRouter().on(
+          { topic: TOPIC },
+          () => {
+            calls += 1
+            throw new RetryAfterError(2 * HOUR_MS)
+          },
+          { ordering: 'none', retry: { maxAttempts: 1, topicDelaysMs: [HOUR_MS] } },
+        ),
+      },
+    })
+    let calls = 0
+    await bench.produce(['busy'])
+
+    const seen: number[] = []
+    for (let hour = 0; hour < 3; hour++) {
+      await bench.drain()
+      seen.push(calls)
+      await bench.clock.advance(HOUR_MS)
+    }
+
+    expect(seen).toEqual([1, 1, 2])
   })
 
   test('that takes nothing stops the partition, and the offset stays', async () => {
