@@ -57,7 +57,8 @@ export class Plans {
         active: 0,
       }
     }
-    this.otherwise = planOf(OTHERWISE, {})
+    // They keep their order, which retry topics do not; and a topic without routes has none that anybody reads.
+    this.otherwise = planOf(OTHERWISE, { retry: { topicDelaysMs: [] } })
     for (const route of app.routes) this.#plans.set(route, planOf(route.name, route.options))
   }
 

@@ -217,6 +217,16 @@ describe('a retry topic', () => {
     expect(() => defineApp({ groupId: 'g', router })).toThrow(message)
   })
 
+  test('has nothing of records without a route, which keep their order, and whose topic may have none', async () => {
+    const router = createRouter()
+      .on({ topic: TOPIC, key: 'k' }, () => undefined, { ordering: 'none' })
+      .otherwise(() => Promise.reject(new Error('no')))
+    const bench = await openBench({ app: { router, retry: later.retry } })
+    await bench.produce(['bad'])
+
+    expect(await bench.drain()).toMatchObject({ deferred: 0, deadLettered: { exhausted: 1 } })
+  })
+
   test('is refused where no topic can be called after the group', () => {
     const router = createRouter().on({ topic: 't' }, () => undefined, later)
     expect(() => defineApp({ groupId: 'my group', router })).toThrow(/choose a group id/)
