@@ -66,7 +66,8 @@ export class Dispatch {
 
   /** Whether something is being handled, or will be before the run ends. */
   get isBusy(): boolean {
-    return this.active > 0 || (this.#isTaking && this.#due.nextDueAt !== undefined)
+    // Of what is due, some may have been left to the next run since.
+    return this.active > 0 || (this.#isTaking && this.#parked.size > 0 && this.#due.nextDueAt !== undefined)
   }
 
   /** Whether as much is put off as may be. */
@@ -138,10 +139,7 @@ export class Dispatch {
     }
     const found = (lane.found ??= handling.find(record))
     const { plan } = found
-    if (plan.breaker?.isOpen === true) {
-      this.#hold(lane)
-      return false
-    }
+    if (plan.breaker?.isOpen === true) return this.#shut(lane)
     if (plan.active >= plan.concurrency || !isNext(lane, found)) return false
     const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
     const known = lane.known(record, found)
@@ -149,6 +147,7 @@ export class Dispatch {
     if (before !== undefined) {
       const entry = lane.begin(record, found, key)
       if (before.isParked) this.#park(entry)
+      else if (before.isLeft) this.#leaveAlone(entry)
     } else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
     else this.#first(lane, record, found, key, now)
     return true
@@ -216,6 +215,7 @@ export class Dispatch {
     const { plan } = entry.found
     this.active += 1
     plan.active += 1
+    entry.isActive = true
     outcome
       .then((settled) => this.#after(entry, settled, number))
       .catch((error: unknown) => this.#crash(error))
@@ -231,6 +231,7 @@ export class Dispatch {
   #after(entry: Entry, outcome: Outcome, number: number): void {
     const { clock } = this.#scope
     const { lane, record } = entry
+    entry.isActive = false
     // The partition moved away while the record was being handled: what became of it is not this run's to tell.
     if (lane.isGone) return
     if (isSettled(outcome)) {
@@ -246,7 +247,7 @@ export class Dispatch {
       return
     }
     if (entry.isSpent) this.#lose(entry)
-    else this.#park(entry)
+    else this.#leave(entry)
     if (outcome.kind === 'stopped') this.#stopLane(lane, outcome.cause)
     else if (isStrict(entry.found)) this.#hold(lane)
   }
@@ -265,6 +266,29 @@ export class Dispatch {
     this.#scope.lanes.clear(lane)
   }
 
+  /** A route takes nothing more: the partitions where it has something to do are left as they are. */
+  #shut(lane: Lane): false {
+    lane.isHeld = true
+    this.clear(lane)
+    return false
+  }
+
+  /** Leaves to the next run what a lane has that is not being handled. It must not keep others out meanwhile. */
+  clear(lane: Lane): void {
+    this.#scope.lanes.clear(lane)
+    for (const entry of lane.entries) if (!entry.isActive) this.#leaveAlone(entry)
+  }
+
+  /** Leaves a record to the next run, and those behind it. */
+  #leave(entry: Entry): void {
+    for (const one of entry.lane.chainOf(entry)) this.#leaveAlone(one)
+  }
+
+  #leaveAlone(entry: Entry): void {
+    this.#scope.lanes.leave(entry)
+    this.#parked.delete(entry)
+  }
+
   #count(record: ConsumerRecord, { plan, origin }: Found, outcome: SettledOutcome): void {
     const { lanes, tally, committer, clock } = this.#scope
     lanes.release(record)
@@ -279,7 +303,7 @@ export class Dispatch {
 
   /** The next one of a key may be begun. */
   #advance(entry: Entry | undefined): void {
-    if (entry === undefined) return
+    if (entry === undefined || entry.isLeft) return
     this.#unpark(entry)
     entry.lane.ready.push(entry)
   }
@@ -290,9 +314,10 @@ export class Dispatch {
     const { lane } = entry
     entry.dueAt = dueAt
     entry.dueAtMs = dueAtMs
-    for (const one of lane.chainOf(entry)) this.#park(one)
     if (keepsProgress) lane.version += 1
-    if (dueAt < budget.takeUntil && this.#isTaking) this.#due.add(entry)
+    if (lane.isOpen) for (const one of lane.chainOf(entry)) this.#park(one)
+    else this.#leave(entry)
+    if (dueAt < budget.takeUntil && this.#isTaking && lane.isOpen) this.#due.add(entry)
     else {
       if (keepsProgress) committer.note()
       if (isStrict(entry.found)) this.#hold(lane)
@@ -314,11 +339,12 @@ export class Dispatch {
 
   #onDue(entry: Entry): void {
     const { lane } = entry
-    if (!this.#isTaking || !lane.isOpen || !entry.isParked) return
-    this.#unpark(entry)
-    lane.ready.push(entry)
-    this.#pump(lane)
-    this.#rest()
+    if (this.#isTaking && lane.isOpen && entry.isParked) {
+      this.#unpark(entry)
+      lane.ready.push(entry)
+      this.#pump(lane)
+      this.#rest()
+    }
     this.#scope.onChange()
   }
 
@@ -339,7 +365,7 @@ export class Dispatch {
 
   #stopLane(lane: Lane, cause: RunCause): void {
     lane.stopCause = cause
-    this.#scope.lanes.clear(lane)
+    this.clear(lane)
     this.#scope.onStopped(lane)
   }
 }

@@ -28,8 +28,12 @@ export interface Entry extends Due {
   dueAt: number
   /** The same by the wall clock; 0: at once. */
   dueAtMs: TimestampMs
+  /** Its handler has it, or the dead-letter store. */
+  isActive: boolean
   /** Counts among what is put off. */
   isParked: boolean
+  /** Left to the next run: it counts nowhere. */
+  isLeft: boolean
   /** It is committed before it is handled: for a commit it is settled. */
   isSpent: boolean
   /** What its next attempt is made with, and why the last one failed. */
@@ -183,7 +187,9 @@ export class Lane implements TopicPartition {
       attempts: known?.attempts ?? 0,
       dueAt: 0,
       dueAtMs: known?.dueAtMs ?? 0,
+      isActive: false,
       isParked: false,
+      isLeft: false,
       isSpent: false,
       work: undefined,
       error: undefined,

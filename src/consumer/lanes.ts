@@ -95,10 +95,12 @@ export class Lanes {
     this.waitingBytes -= bytesOf(record)
   }
 
-  /** An entry is settled, or left to the next run. */
-  drop(entry: Entry): void {
+  /** An entry is left to the next run, and takes no room any more. */
+  leave(entry: Entry): void {
+    if (entry.isLeft) return
     if (entry.isParked) this.unpark(entry)
     this.release(entry.record)
+    entry.isLeft = true
   }
 
   /** An entry is put off, or waits behind one that is. */
@@ -134,7 +136,7 @@ export class Lanes {
     if (this.#lanes.get(key) === lane) this.#lanes.delete(key)
     this.#past.push(lane)
     this.clear(lane)
-    for (const entry of lane.entries) this.drop(entry)
+    for (const entry of lane.entries) this.leave(entry)
     lane.leave(reason)
   }
 

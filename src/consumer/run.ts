@@ -354,9 +354,10 @@ export class Run {
     if (cause.code === 'ILLEGAL_GENERATION') this.#lanes.remove(lane, asError(error))
     else {
       lane.stopCause = cause
-      this.#lanes.clear(lane)
+      this.#dispatch.clear(lane)
       this.#onStopped(lane)
     }
+    this.#wake()
   }
 
   #meetClaim(error: KedgeError): void {

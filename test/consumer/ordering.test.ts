@@ -260,6 +260,70 @@ describe('ordering by key', () => {
   })
 })
 
+describe('a partition that stopped', () => {
+  test('takes no room from the others, however much of it was begun', async () => {
+    const bench = await openRoute({ ordering: 'key' }, async (name, { clock }) => {
+      if (!name.startsWith('a')) return
+      await sleep(clock, 500)
+      throw new StopError('not now')
+    })
+    await produce(bench, ['a0', 'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10'])
+    const running = bench.start({ budget: { runMs: 10_000 } }, { maxPollRecords: 2 })
+    await bench.clock.advance(1_000)
+    await produce(bench, ['b0', 'b1', 'b2'], 1)
+    await bench.clock.advance(10_000)
+
+    expect(bench.ended).toEqual(['b0', 'b1', 'b2'])
+    expect(await running).toMatchObject({ handled: 3, stopped: [{ partition: 0, offset: 0 }] })
+  })
+
+  test('does not end the waits of the others, and is not waited for', async () => {
+    const bench = await openRoute({ ordering: 'key', retry: { initialMs: 20_000, maxMs: 20_000 } }, (name) => {
+      if (name === 'a0') throw new RetryAfterError(20_000)
+      if (name === 'b0') throw new StopError('not now')
+    })
+    await produce(bench, ['a0', 'b0'])
+    await produce(bench, ['c0'], 1)
+
+    const report = await bench.drain()
+
+    expect(report).toMatchObject({ ended: 'drained', handled: 1, unfinished: 2 })
+    expect(report.durationMs).toBeLessThan(10_000)
+  })
+
+  test('makes room for the others where its commit is refused', async () => {
+    let isRefused = false
+    const bench = await openBench({
+      partitions: 2,
+      handler: async (record) => {
+        seen.push(nameOf(record))
+        if (record.offset > 0) throw new RetryAfterError(20_000)
+        await sleep(bench.clock, 500)
+      },
+      app: { retry: { maxMs: 20_000 } },
+      wrap: (broker) =>
+        withCalls(broker, {
+          commit: (...args) =>
+            isRefused ? Promise.reject(new BrokerError('GROUP_AUTHORIZATION_FAILED', 'no')) : broker.commit(...args),
+        }),
+    })
+    const seen: Name[] = []
+    await produce(
+      bench,
+      Array.from({ length: 20 }, (_, n) => `a${n}`),
+    )
+    const running = bench.start({ budget: { runMs: 30_000 } }, { maxPollRecords: 2, commitIntervalMs: 100 })
+    isRefused = true
+    await bench.clock.advance(1_000)
+    await produce(bench, ['b0'], 1)
+    await bench.clock.advance(1_000)
+
+    expect(seen).toEqual(['a0', 'a1', 'b0'])
+    await bench.clock.advance(30_000)
+    await running
+  })
+})
+
 describe('no ordering', () => {
   test('waits for nobody, not even for its own key', async () => {
     const bench = await openRoute({ ordering: 'none', concurrency: 10 }, (_name, { clock }) => sleep(clock, 20))
