@@ -4,6 +4,8 @@
  *
  * Records of a partition are begun one after the other, each as soon as its route's ordering lets it: one ordered by its
  * partition when everything before it is settled, one ordered by its key when those with the same key are.
+ *
+ * It is one file because each outcome of a record decides what may begin, what is put off and what is left to the next run.
  */
 import type { Parking } from '../app.ts'
 import type { Clock } from '../clock.ts'
@@ -126,6 +128,7 @@ export class Dispatch {
     }
     const ready = takeReady(lane)
     if (ready !== undefined) {
+      if (ready.found.plan.breaker?.isOpen === true) return this.#shut(lane)
       this.#attempt(ready, now)
       return true
     }

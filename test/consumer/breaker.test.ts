@@ -27,6 +27,28 @@ describe('the flood breaker', () => {
     expect(events.filter(({ event }) => event === 'breaker opened')).toHaveLength(1)
   })
 
+  test('stops what waits for its turn too, behind others of its key and for another attempt', async () => {
+    const router = createRouter().on({ topic: TOPIC }, () => Promise.reject(new Error('down')), {
+      ordering: 'key',
+      concurrency: 2,
+      retry: { maxAttempts: 2, initialMs: 100 },
+    })
+    const bench = await openBench({ app: { router, breaker: { minDeadLetters: 3 } } })
+    await bench.broker.produce(
+      lines(60).map((line) => ({
+        topic: TOPIC,
+        partition: 0,
+        key: bytesOf(`${Number(line) % 2}`),
+        value: null,
+      })),
+    )
+
+    const report = await bench.drain()
+
+    // The other key's was on its way.
+    expect(report).toMatchObject({ deadLettered: { exhausted: 4 }, unfinished: 56 })
+  })
+
   test('lets the next run probe, and everything through when the cause is mended', async () => {
     let isDown = true
     const bench = await openBench({
