@@ -183,7 +183,7 @@ export class Dispatch {
     const number = entry.attempts + 1
     if (number > 1) tally.countRetry()
     if (found.plan.isAtMostOnce) {
-      this.#await(entry, this.#once(entry), number)
+      this.#await(entry, this.#once(entry, number), number)
       return
     }
     const outcome =
@@ -192,7 +192,7 @@ export class Dispatch {
   }
 
   /** Commits a record, and handles it when that is durable. */
-  async #once(entry: Entry): Promise<Outcome> {
+  async #once(entry: Entry, number: number): Promise<Outcome> {
     const { committer, handling, clock, ending } = this.#scope
     const { lane, record, found } = entry
     entry.isSpent = true
@@ -207,7 +207,7 @@ export class Dispatch {
       entry.isSpent = isDurable
       return { kind: 'unfinished' }
     }
-    return await handling.handle(lane, record, found, 1, clock.monotonic())
+    return await handling.handle(lane, record, found, number, clock.monotonic())
   }
 
   #await(entry: Entry, outcome: Outcome | Promise<Outcome>, number: number): void {

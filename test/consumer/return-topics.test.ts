@@ -280,6 +280,27 @@ describe('a redrive topic', () => {
     expect((await bench.letters.list()).items).toMatchObject([{ attempts: 3, redriveCount: 1 }])
   })
 
+  test('brings a record back once to a handler that is called at most once, however often it was tried', async () => {
+    const bench = await openFailing(() => true, { delivery: 'at-most-once' }, { redrive: true })
+    await bench.drain()
+    const record = {
+      topic: TOPIC,
+      partition: 1,
+      offset: 5,
+      timestampMs: 7,
+      key: null,
+      value: bytesOf('v'),
+      headers: [],
+    }
+    const back = { groupId: 'g', record, attempts: 2, dueAtMs: 0, redriveCount: 1 }
+    await bench.broker.produce([returning('t.g-redrive', back)])
+
+    await bench.drain()
+
+    expect(bench.seen).toEqual([{ record, attempt: 3 }])
+    expect((await bench.letters.list()).items).toMatchObject([{ attempts: 3, record: { offset: 5 } }])
+  })
+
   test('has no say over records that somebody else puts there', async () => {
     const bench = await openFailing(() => false, {}, { redrive: true })
     await bench.drain()
