@@ -9,6 +9,7 @@
  */
 import type { Parking } from '../app.ts'
 import type { Clock } from '../clock.ts'
+import { HandlerError } from '../errors.ts'
 import type { ConsumerRecord } from '../record.ts'
 import type { Budget } from './budget.ts'
 import type { Committer } from './committer.ts'
@@ -149,8 +150,10 @@ export class Dispatch {
     const before = key === undefined ? undefined : lane.firstOf(key)
     if (before !== undefined) {
       const entry = lane.begin(record, found, key)
-      if (before.isParked) this.#park(entry)
-      else if (before.isLeft) this.#leaveAlone(entry)
+      if (before.isParked) {
+        this.#park(entry)
+        this.#makeRoom()
+      } else if (before.isLeft) this.#leaveAlone(entry)
     } else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
     else this.#first(lane, record, found, key, now)
     return true
@@ -325,7 +328,7 @@ export class Dispatch {
       if (keepsProgress) committer.note()
       if (isStrict(entry.found)) this.#hold(lane)
     }
-    if (this.#scope.parking.whenFull === 'dead-letter' && this.isFull) this.#makeRoom()
+    this.#makeRoom()
   }
 
   #park(entry: Entry): void {
@@ -351,10 +354,13 @@ export class Dispatch {
     this.#scope.onChange()
   }
 
-  /** As much is put off as may be: what has waited longest becomes a dead letter. */
+  /** Where as much is put off as may be, and the app says so, what has waited longest becomes a dead letter. */
   #makeRoom(): void {
+    if (this.#scope.parking.whenFull !== 'dead-letter' || !this.isFull) return
     for (const entry of this.#parked) {
-      const { lane, record, found, attempts, error } = entry
+      const { lane, record, found, attempts } = entry
+      // What waits in a retry topic has not failed there yet.
+      const error = entry.error ?? (found.returned === undefined && attempts > 0 ? putOffBefore() : undefined)
       if (lane.isGone) this.#parked.delete(entry)
       if (lane.isGone || lane.chainOf(entry)[0] !== entry || error === undefined) continue
       this.#scope.lanes.unpark(entry)
@@ -371,6 +377,13 @@ export class Dispatch {
     this.clear(lane)
     this.#scope.onStopped(lane)
   }
+}
+
+/** Stands for a failure that only an earlier run has seen. */
+function putOffBefore(): HandlerError {
+  const message =
+    'A handler failed in an earlier run, whose logs say how: as many records are put off as parking allows.'
+  return new HandlerError('HANDLER_FAILED', message)
 }
 
 /** An outcome after which the record is behind its lane. */

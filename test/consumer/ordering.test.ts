@@ -260,6 +260,32 @@ describe('ordering by key', () => {
   })
 })
 
+describe('a full parking', () => {
+  const parking = { maxRecords: 3, whenFull: 'dead-letter' } as const
+  const retry = { maxAttempts: 9, initialMs: 600_000, maxMs: 600_000 }
+
+  test('makes a dead letter of what has waited longest, from an earlier run too', async () => {
+    const bench = await openRoute({ ordering: 'key', retry }, failing(new Set(['a0', 'b0', 'c0'])), { parking })
+    await produce(bench, ['a0', 'b0'])
+    await bench.run({ budget: { runMs: 10_000 } })
+    await produce(bench, ['c0'])
+
+    const report = await bench.run({ budget: { runMs: 10_000 } })
+
+    expect(report).toMatchObject({ deadLettered: { exhausted: 1 }, unfinished: 2 })
+    expect((await bench.letters.list()).items).toMatchObject([{ record: { offset: 0 }, attempts: 1 }])
+  })
+
+  test('counts those that wait behind another', async () => {
+    const bench = await openRoute({ ordering: 'key', retry }, failing(new Set(['a0'])), { parking })
+    await produce(bench, ['a0', 'a1', 'a2', 'a3'])
+
+    const report = await bench.run({ budget: { runMs: 10_000 } }, { maxPollRecords: 1 })
+
+    expect(report).toMatchObject({ handled: 3, deadLettered: { exhausted: 1 }, unfinished: 0 })
+  })
+})
+
 describe('a partition that stopped', () => {
   test('takes no room from the others, however much of it was begun', async () => {
     const bench = await openRoute({ ordering: 'key' }, async (name, { clock }) => {
