@@ -344,14 +344,14 @@ export class Handling {
   /** Puts a record into a retry topic. */
   async #defer({ record, plan, returned }: Work, stage: number, attempts: number, error: unknown): Promise<Outcome> {
     const { app, broker, clock, log } = this.#scope
-    const { topic: source, partition, offset } = record
+    const { topic: source, partition, offset, timestampMs } = record
     const name = retryTopicName(source, app.groupId, stage) ?? ''
     const delayMs = Math.max(plan.retry.topicDelaysMs[stage - 1] ?? 0, retryAfterOf(error))
     const redriveCount = returned?.redriveCount ?? 0
     const { groupId } = app
     const back = returning(name, { groupId, record, attempts, dueAtMs: clock.now() + delayMs, redriveCount })
-    // The source's length tells two apart whose topics have one name.
-    const place = `${name}/${source.length}/${partition}/${offset}/${redriveCount}`
+    // The source's length tells two apart whose topics have one name, and the time those of a topic that was made anew.
+    const place = `${name}/${source.length}/${partition}/${offset}/${timestampMs}/${redriveCount}`
     const idempotencyKey = place.length <= MAX_KEY_LENGTH ? place : await digestOf(place)
     const create = (through: Broker, call: Call | undefined): Promise<NewTopic> =>
       returnTopicLike(through, { source, name, longestMs: longestWaitMs(app) }, call)

@@ -227,6 +227,23 @@ describe('a retry topic', () => {
     expect(await bench.drain()).toMatchObject({ deferred: 0, deadLettered: { exhausted: 1 } })
   })
 
+  test('has the records of a topic that was made anew, though they lie where others lay', async () => {
+    const bench = await openFailing(() => true, later)
+    const bad = { topic: TOPIC, partition: 0, key: null, value: bytesOf('old') }
+    await bench.broker.produce([bad])
+    await bench.drain()
+    await bench.broker.deleteTopic(TOPIC)
+    await bench.broker.createTopic({ topic: TOPIC, partitions: 2 })
+    // The member is forgotten, and joins anew.
+    await bench.clock.advance(200_000)
+    await bench.broker.produce([{ ...bad, value: bytesOf('new') }])
+
+    expect(await bench.drain()).toMatchObject({ deferred: 1 })
+    const both = [0, 1].map((partition) => ({ topic: 't.g-retry-1', partition }))
+    const ends = await bench.broker.offsets(both, 'latest')
+    expect(ends.reduce((sum, { offset }) => sum + offset, 0)).toBe(2)
+  })
+
   test('is refused where no topic can be called after the group', () => {
     const router = createRouter().on({ topic: 't' }, () => undefined, later)
     expect(() => defineApp({ groupId: 'my group', router })).toThrow(/choose a group id/)
