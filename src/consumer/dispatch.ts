@@ -10,7 +10,7 @@
 import type { Parking } from '../app.ts'
 import type { Clock } from '../clock.ts'
 import { HandlerError } from '../errors.ts'
-import type { ConsumerRecord } from '../record.ts'
+import type { ConsumerRecord, Offset } from '../record.ts'
 import type { Budget } from './budget.ts'
 import type { Committer } from './committer.ts'
 import { DueQueue } from './due-queue.ts'
@@ -254,7 +254,7 @@ export class Dispatch {
     }
     if (entry.isSpent) this.#lose(entry)
     else this.#leave(entry)
-    if (outcome.kind === 'stopped') this.#stopLane(lane, outcome.cause)
+    if (outcome.kind === 'stopped') this.#stopLane(lane, outcome.cause, record.offset)
     else if (isStrict(entry.found)) this.#hold(lane)
   }
 
@@ -372,8 +372,9 @@ export class Dispatch {
     }
   }
 
-  #stopLane(lane: Lane, cause: RunCause): void {
-    lane.stopCause = cause
+  #stopLane(lane: Lane, cause: RunCause, offset: Offset): void {
+    lane.stopCause ??= cause
+    lane.stoppedAt ??= offset
     this.clear(lane)
     this.#scope.onStopped(lane)
   }

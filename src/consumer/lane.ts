@@ -66,6 +66,8 @@ export class Lane implements TopicPartition {
   found: Found | undefined
   /** Why the partition got no further, where it did not. */
   stopCause: RunCause | undefined
+  /** The record that stopped it; undefined where its commits did. */
+  stoppedAt: Offset | undefined
   /** A record could not be finished in this run; those behind it must wait with it. */
   isHeld = false
   /** The broker refuses its commits for good. */

@@ -342,7 +342,7 @@ export class Run {
     return waiting <= this.#newestAnswer || this.#dispatch.active < Math.min(this.#scope.concurrency, assigned)
   }
 
-  #onStopped({ topic, partition, next: offset, stopCause }: Lane): void {
+  #onStopped({ topic, partition, next, stopCause, stoppedAt: offset = next }: Lane): void {
     const { code, message: cause } = stopCause ?? {}
     this.#tally.log({ level: 'error', event: 'stopped', topic, partition, offset, code, cause })
     if (this.#lanes.areAllStopped) this.#stopTaking('stopped')

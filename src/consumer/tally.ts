@@ -103,7 +103,7 @@ export class Tally {
       committed: newest(lanes.filter((lane) => lane.hasCommitted)).map((lane) => at(lane, lane.committedTo)),
       uncommitted: newest(lanes.filter((lane) => lane.isUncommitted)).map((lane) => at(lane, lane.next)),
       stopped: lanes.flatMap((lane) =>
-        lane.stopCause === undefined ? [] : [{ ...at(lane, lane.next), cause: lane.stopCause }],
+        lane.stopCause === undefined ? [] : [{ ...at(lane, lane.stoppedAt ?? lane.next), cause: lane.stopCause }],
       ),
     }
   }

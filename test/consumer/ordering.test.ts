@@ -303,6 +303,18 @@ describe('a partition that stopped', () => {
     expect(await running).toMatchObject({ handled: 3, stopped: [{ partition: 0, offset: 0 }] })
   })
 
+  test('is reported with the record that stopped it, which others may wait before', async () => {
+    const bench = await openRoute({ ordering: 'key' }, (name) => {
+      if (name === 'a0') throw new RetryAfterError(600_000)
+      if (name === 'c0') throw new StopError('not now')
+    })
+    await produce(bench, ['a0', 'b0', 'c0'])
+
+    const report = await bench.drain()
+
+    expect(report).toMatchObject({ handled: 1, unfinished: 2, stopped: [{ partition: 0, offset: 2 }] })
+  })
+
   test('does not end the waits of the others, and is not waited for', async () => {
     const bench = await openRoute({ ordering: 'key', retry: { initialMs: 20_000, maxMs: 20_000 } }, (name) => {
       if (name === 'a0') throw new RetryAfterError(20_000)
