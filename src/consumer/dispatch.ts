@@ -238,8 +238,12 @@ export class Dispatch {
     const { clock } = this.#scope
     const { lane, record } = entry
     entry.isActive = false
-    // The partition moved away while the record was being handled: what became of it is not this run's to tell.
-    if (lane.isGone) return
+    // The partition moved away while the record was being handled: what became of it is not this run's to tell, unless
+    // nobody else will have it.
+    if (lane.isGone) {
+      if (entry.isSpent && outcome.kind === 'unfinished') this.#scope.tally.countLost(record)
+      return
+    }
     if (isSettled(outcome)) {
       this.#advance(lane.settle(entry))
       this.#count(record, entry.found, outcome)

@@ -504,6 +504,31 @@ describe('at most once', () => {
     expect(report).toMatchObject({ handled: 2, lost: 0, unfinished: 1 })
   })
 
+  test('counts as lost what was committed, and given up because its partition moved away', async () => {
+    let refusals = 0
+    const bench = await openBench({
+      app: {
+        router: createRouter().on({ topic: TOPIC }, (record) => sleep(bench.clock, record.offset === 0 ? 5_000 : 0), {
+          delivery: 'at-most-once',
+          ordering: 'key',
+        }),
+      },
+      wrap: (broker) =>
+        withCalls(broker, {
+          commit: (...args) =>
+            refusals-- > 0 ? Promise.reject(new BrokerError('ILLEGAL_GENERATION', 'moved')) : broker.commit(...args),
+        }),
+    })
+    await produce(bench, ['a0'])
+    const running = bench.start({ budget: { runMs: 10_000 } })
+    await bench.clock.advance(1_000)
+    refusals = 1
+    await produce(bench, ['b0'])
+    await bench.clock.advance(10_000)
+
+    expect(await running).toMatchObject({ polled: 2, handled: 0, lost: 1, unfinished: 1 })
+  })
+
   test('does not handle what could not be committed', async () => {
     const begun: number[] = []
     const router = createRouter().on({ topic: TOPIC }, ({ offset }) => void begun.push(offset), {
