@@ -12,6 +12,8 @@ export class Calls {
   readonly #budget: Budget
   readonly #timeoutMs: number
   #made = 0
+  /** How many calls the records that are being handled may need. */
+  neededForHandling: () => number = () => 0
 
   constructor(clock: Clock, budget: Budget, timeoutMs: number) {
     this.#clock = clock
@@ -26,6 +28,14 @@ export class Calls {
   /** Whether a call may be made that is not one of those kept for the end. */
   get mayMake(): boolean {
     return this.#made < this.#budget.maxCalls - RESERVED_CALLS
+  }
+
+  /**
+   * Whether a call may be made that a run can do without, such as reading on. What the records that are being handled may
+   * need is left: one that becomes a dead letter and finds no call for it would come again in every run, for ever.
+   */
+  get maySpare(): boolean {
+    return this.#made + this.neededForHandling() < this.#budget.maxCalls - RESERVED_CALLS
   }
 
   /** How many calls are left, those kept for the end included. */

@@ -50,9 +50,8 @@ export class Claim {
     this.#cancelTimer?.()
   }
 
-  /** A third of the claim's life after its last renewal: two more tries fit before it lapses. */
   #dueAt(): number {
-    return (this.#contactAt ?? 0) + this.#scope.claimTtlMs / 3
+    return (this.#contactAt ?? 0) + renewalMs(this.#scope.claimTtlMs)
   }
 
   #arm(dueAt: number): void {
@@ -65,7 +64,7 @@ export class Claim {
     const { clock, random, calls, claimTtlMs, backoff } = this.#scope
     const now = clock.monotonic()
     if (now < this.#dueAt()) return this.#arm(this.#dueAt())
-    if (!calls.mayMake) return this.#arm(now + claimTtlMs / 3)
+    if (!calls.mayMake) return this.#arm(now + renewalMs(claimTtlMs))
     if (await this.#renew(now)) return this.#arm(this.#dueAt())
     return this.#arm(clock.monotonic() + backoffMs(backoff, this.#failures, random))
   }
@@ -83,6 +82,11 @@ export class Claim {
       return false
     }
   }
+}
+
+/** When a claim is renewed: a third of its life after the last time, so that two more tries fit before it lapses. */
+export function renewalMs(claimTtlMs: number): number {
+  return claimTtlMs / 3
 }
 
 /** Whether an error says that another run has the instance. */

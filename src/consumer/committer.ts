@@ -63,13 +63,13 @@ export class Committer {
   /** A record was settled. Cheap: called for every record. */
   note(): void {
     this.#sinceCommit += 1
-    if (this.#sinceCommit >= this.#scope.everyRecords) this.#start()
+    if (this.#sinceCommit >= this.#scope.everyRecords) this.#startInPassing()
     else this.#arm(this.#scope.everyMs)
   }
 
   /** Nothing waits to be handled: commits what there is. */
   idle(): void {
-    if (this.#sinceCommit > 0 && this.#failures === 0) this.#start()
+    if (this.#sinceCommit > 0 && this.#failures === 0) this.#startInPassing()
   }
 
   /** Commits what a lane has now. Resolves when that is durable, or cannot be made so for now. */
@@ -107,7 +107,12 @@ export class Committer {
 
   #onTimer(): void {
     this.#cancelTimer = undefined
-    this.#start()
+    this.#startInPassing()
+  }
+
+  /** A commit that the last one of the run makes up for where there is no call to spare. */
+  #startInPassing(): void {
+    if (this.#scope.calls.maySpare) this.#start()
   }
 
   #start(): void {
@@ -134,7 +139,8 @@ export class Committer {
     this.#lastError = undefined
     const pending = this.#scope.lanes.all.filter((lane) => lane.isCommittable)
     for (const [generationId, lanes] of Map.groupBy(pending, (lane) => lane.generationId)) {
-      if (!(await this.#commitLanes(lanes, generationId))) break
+      // One call is for giving the claim back.
+      if (this.#scope.calls.left <= 1 || !(await this.#commitLanes(lanes, generationId))) break
     }
     this.#failures = this.#lastError === undefined ? 0 : this.#failures + 1
   }

@@ -24,7 +24,7 @@ import type { ConsumerRecord } from '../record.ts'
 import type { Budget } from './budget.ts'
 import { Calls } from './calls.ts'
 import { runCauseOf } from './cause.ts'
-import { Claim, isClaimLost } from './claim.ts'
+import { Claim, isClaimLost, renewalMs } from './claim.ts'
 import { Committer } from './committer.ts'
 import { Dispatch } from './dispatch.ts'
 import { Handling } from './handling.ts'
@@ -144,6 +144,7 @@ export class Run {
         if (this.#wakers.length > 0) this.#wake()
       },
     })
+    this.#calls.neededForHandling = () => this.#callsForHandling()
   }
 
   /** Does the run. Called once. */
@@ -314,6 +315,14 @@ export class Run {
     }
   }
 
+  /** A dead letter for each record that is being handled, and the claim until then. */
+  #callsForHandling(): number {
+    const { clock, budget, claimTtlMs } = this.#scope
+    const { active } = this.#dispatch
+    if (active === 0) return 0
+    return active + Math.ceil(Math.max(0, budget.takeUntil - clock.monotonic()) / renewalMs(claimTtlMs))
+  }
+
   /** Waits until there is room for an answer. False where the run reads no more. */
   async #mayRead(): Promise<boolean> {
     while (this.#ended === undefined && !this.#hasRoom()) {
@@ -323,7 +332,7 @@ export class Run {
     }
     if (this.#ended !== undefined) return false
     if (this.#scope.clock.monotonic() >= this.#scope.budget.takeUntil) this.#stopTaking('deadline')
-    else if (!this.#calls.mayMake) this.#stopReading('calls')
+    else if (!this.#calls.maySpare) this.#stopReading('calls')
     return this.#ended === undefined
   }
 

@@ -387,6 +387,29 @@ describe('a budget', () => {
     expect(await bench.committed()).toEqual([100, 100])
   })
 
+  test('of calls is not spent on reading while a record hangs that will need some: its dead letter gets its call', async () => {
+    const bench = await openBench({
+      app: {
+        router: createRouter().on(
+          { topic: TOPIC },
+          ({ offset }) => (offset === 0 ? new Promise(() => {}) : undefined),
+          {
+            ordering: 'none',
+          },
+        ),
+        attemptTimeoutMs: 600,
+        retry: { maxAttempts: 1 },
+      },
+      consumer: { maxPollRecords: 3 },
+    })
+    await bench.produce(numbered(60))
+
+    const report = await bench.drain({ budget: { maxCalls: 12, runMs: 3_000 } })
+
+    expect(report).toMatchObject({ ended: 'calls', deadLettered: { timeout: 1 }, unfinished: 0, uncommitted: [] })
+    expect(report.calls).toBeLessThanOrEqual(12)
+  })
+
   test('that has passed already begins nothing', async () => {
     const bench = await openBench()
     await bench.produce(['a'])
