@@ -369,9 +369,8 @@ export class Dispatch {
       if (lane.isGone || lane.chainOf(entry)[0] !== entry || error === undefined) continue
       this.#scope.lanes.unpark(entry)
       this.#parked.delete(entry)
-      const { plan, returned } = found
-      const letter = returned?.record ?? record
-      this.#await(entry, this.#scope.handling.deadLetter(letter, 'exhausted', error, attempts, plan.route), attempts)
+      const { plan, origin = record } = found
+      this.#await(entry, this.#scope.handling.deadLetter(origin, 'exhausted', error, attempts, plan.route), attempts)
       return
     }
   }

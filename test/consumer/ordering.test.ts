@@ -276,6 +276,18 @@ describe('a full parking', () => {
     expect((await bench.letters.list()).items).toMatchObject([{ record: { offset: 0 }, attempts: 1 }])
   })
 
+  test('names a record in its dead letter by the place that the consumer gives it', async () => {
+    const bench = await openRoute({ ordering: 'key', retry }, failing(new Set(['a0', 'b0', 'c0'])), { parking })
+    await produce(bench, ['a0', 'b0', 'c0'])
+
+    await bench.run(
+      { budget: { runMs: 10_000 } },
+      { placeOf: ({ offset }) => ({ partition: 7, offset: offset + 100 }) },
+    )
+
+    expect((await bench.letters.list()).items).toMatchObject([{ record: { partition: 7, offset: 100 } }])
+  })
+
   test('counts those that wait behind another', async () => {
     const bench = await openRoute({ ordering: 'key', retry }, failing(new Set(['a0'])), { parking })
     await produce(bench, ['a0', 'a1', 'a2', 'a3'])
