@@ -1,14 +1,14 @@
 /**
- * Runs of a consumer keep their promises in worlds that chance has made. More worlds: `KEDGE_TEST_WORLDS=5000 npx vitest run
- * test/properties/consumer-run.test.ts`; the one that failed again: `KEDGE_TEST_SEED=<its seed>` beside it.
+ * Runs of a consumer keep their promises in worlds that chance has made. More worlds: `TEST_WORLDS=5000 npx vitest run
+ * test/properties/consumer-run.test.ts`; the one that failed again: `TEST_SEED=<its seed>` beside it.
  */
 import { describe, expect, test, vi } from 'vitest'
 import { Lanes } from '../../src/consumer/lanes.ts'
 import { World } from '../support/consumer-world.ts'
 
-const worlds = Number(process.env['KEDGE_TEST_WORLDS'] ?? 100)
-const first = Number(process.env['KEDGE_TEST_SEED'] ?? 1)
-const count = process.env['KEDGE_TEST_SEED'] === undefined ? worlds : 1
+const worlds = Number(process.env['TEST_WORLDS'] ?? 100)
+const first = Number(process.env['TEST_SEED'] ?? 1)
+const count = process.env['TEST_SEED'] === undefined ? worlds : 1
 
 describe('runs of a consumer', () => {
   test(
