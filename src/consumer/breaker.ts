@@ -14,6 +14,8 @@ export class Breaker {
   readonly #dead = new Float64Array(BUCKETS)
   readonly #all = new Float64Array(BUCKETS)
   #bucket = 0
+  /** Monotonic: the bucket is over. */
+  #endsAt = Number.NEGATIVE_INFINITY
   #isOpen = false
 
   constructor(policy: BreakerPolicy) {
@@ -31,7 +33,7 @@ export class Breaker {
 
   /** Counts a record at a monotonic time. Says whether the breaker opens with it. */
   count(isDeadLetter: boolean, now: number): boolean {
-    this.#turnTo(Math.floor((now * BUCKETS) / this.#policy.windowMs))
+    if (now >= this.#endsAt) this.#turnTo(Math.floor((now * BUCKETS) / this.#policy.windowMs))
     const at = this.#bucket % BUCKETS
     this.#all[at] = (this.#all[at] ?? 0) + 1
     if (!isDeadLetter || this.#isOpen) return false
@@ -48,6 +50,7 @@ export class Breaker {
       this.#all[at] = 0
     }
     this.#bucket = Math.max(this.#bucket, bucket)
+    this.#endsAt = ((this.#bucket + 1) * this.#policy.windowMs) / BUCKETS
   }
 }
 

@@ -164,7 +164,7 @@ export class Dispatch {
     const outcome = this.#scope.handling.handle(lane, record, found, 1, now)
     if (!(outcome instanceof Promise) && isSettled(outcome)) {
       lane.pass()
-      this.#count(record, found, outcome)
+      this.#count(record, found, outcome, now)
       return
     }
     this.#await(lane.begin(record, found, key), outcome, 1)
@@ -246,7 +246,7 @@ export class Dispatch {
     }
     if (isSettled(outcome)) {
       this.#advance(lane.settle(entry))
-      this.#count(record, entry.found, outcome)
+      this.#count(record, entry.found, outcome, clock.monotonic())
       return
     }
     if (outcome.kind === 'retry') {
@@ -299,12 +299,12 @@ export class Dispatch {
     this.#parked.delete(entry)
   }
 
-  #count(record: ConsumerRecord, { plan, origin }: Found, outcome: SettledOutcome): void {
-    const { lanes, tally, committer, clock } = this.#scope
+  #count(record: ConsumerRecord, { plan, origin }: Found, outcome: SettledOutcome, now: number): void {
+    const { lanes, tally, committer } = this.#scope
     lanes.release(record)
     tally.count(origin ?? record, outcome)
     const { breaker } = plan
-    if (breaker?.count(outcome.kind === 'dead-lettered', clock.monotonic()) === true) {
+    if (breaker?.count(outcome.kind === 'dead-lettered', now) === true) {
       tally.countOpened({ route: plan.route, ...breaker.counts })
     }
     committer.note()
@@ -411,6 +411,7 @@ function isStrict({ plan, returned }: Found): boolean {
 
 /** An entry whose turn has come and whose route has room. */
 function takeReady({ ready }: Lane): Entry | undefined {
+  if (ready.length === 0) return undefined
   const at = ready.findIndex(({ found: { plan } }) => plan.active < plan.concurrency)
   return at === -1 ? undefined : ready.splice(at, 1)[0]
 }

@@ -92,6 +92,8 @@ export interface Found {
 
 /** A record with the handler that is to have it. */
 export interface Work extends AttemptWork {
+  typed: ConsumerRecord<unknown>
+  handler: Handler<never>
   readonly lane: Lane
   /** As it was read, for a dead letter. */
   readonly record: ConsumerRecord
@@ -189,7 +191,10 @@ export class Handling {
     const record = origin ?? read
     if (matched === undefined) return this.#otherwise(lane, record, found, number, now)
     if (matched !== 'unreadable') {
-      return this.#routed({ lane, record, plan, returned, startedAt: now }, matched, number, now)
+      // One object, filled in later: this is made for every record.
+      const { handler } = matched.route
+      const work: Work = { lane, record, typed: record, handler, plan, returned, startedAt: now }
+      return this.#routed(work, matched, number, now)
     }
     const error = new RecordError(
       `A record of ${record.topic} cannot be routed: its routes ask for fields of the value, which is not JSON.`,
@@ -202,33 +207,23 @@ export class Handling {
     return this.#attempt(work, number, now)
   }
 
-  #routed(
-    base: Omit<Work, 'typed' | 'handler'>,
-    { route, json }: Matched,
-    number: number,
-    now: number,
-  ): Outcome | Promise<Outcome> {
-    const { record, plan } = base
-    const handler = plan.once === undefined ? route.handler : this.#underLock(plan.once, base, route.handler)
+  #routed(work: Work, { route, json }: Matched, number: number, now: number): Outcome | Promise<Outcome> {
+    const { record, plan } = work
+    if (plan.once !== undefined) work.handler = this.#underLock(plan.once, work, route.handler)
     const { topic } = route.match
-    if (typeof topic === 'string') return this.#attempt({ ...base, typed: record, handler }, number, now)
+    if (typeof topic === 'string') return this.#attempt(work, number, now)
     try {
       const value = checkValue(topic, json === unread || record.value === null ? readValue(topic, record.value) : json)
-      if (value instanceof Promise) {
-        return this.#attempt({ ...base, typed: record, handler: handlerAfter(value, handler) }, number, now)
-      }
-      return this.#attempt({ ...base, typed: withValue(record, value), handler }, number, now)
+      if (value instanceof Promise) work.handler = handlerAfter(value, work.handler)
+      else work.typed = withValue(record, value)
     } catch (error) {
       return this.deadLetter(record, 'invalid', error, 0, route.name)
     }
+    return this.#attempt(work, number, now)
   }
 
   /** The handler, called under the lock on its record's key. */
-  #underLock(
-    once: EffectivelyOnce,
-    { record, plan }: Omit<Work, 'typed' | 'handler'>,
-    handler: Handler<never>,
-  ): Handler<never> {
+  #underLock(once: EffectivelyOnce, { record, plan }: Work, handler: Handler<never>): Handler<never> {
     const { groupId } = this.#scope.app
     return async (typed: ConsumerRecord<never>, context) => {
       const { signal } = context
