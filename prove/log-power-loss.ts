@@ -40,7 +40,7 @@ interface Course {
 const courses: readonly Course[] = [
   { lives: 4, rounds: 12, bytes: 200, images: 4_900 },
   { lives: 2, rounds: 40, bytes: 3_000, images: 4_900 },
-  { lives: 1, rounds: 24, bytes: 800_000, images: 200 },
+  { lives: 1, rounds: 24, bytes: 500_000, images: 200 },
 ]
 const quickCourses: readonly Course[] = [{ lives: 3, rounds: 8, bytes: 200, images: 150 }]
 

@@ -22,7 +22,7 @@ export interface Fate {
 /** What the disk holds when the power fails after so many deeds. */
 export function imageAfter(deeds: readonly Deed[], count: number, fate: Fate): Image {
   const synced = syncsOf(deeds, count)
-  const files = new Map<number, Buffer>()
+  const files = new Map<number, Content>()
   const names = new Map<string, number>()
   for (let index = 0; index < count; index++) {
     const deed = deeds[index]
@@ -31,10 +31,14 @@ export function imageAfter(deeds: readonly Deed[], count: number, fate: Fate): I
     if (!isDurable && fate.random() >= fate.kept) continue
     if (deed.what === 'create') names.set(deed.name, deed.file)
     else if (deed.what === 'remove') names.delete(deed.name)
-    else if (deed.what === 'truncate') files.set(deed.file, resized(files.get(deed.file), deed.length))
-    else write(files, deed, !isDurable && fate.random() < fate.torn ? fate.random : undefined)
+    else {
+      const content = files.get(deed.file) ?? new Content()
+      files.set(deed.file, content)
+      if (deed.what === 'truncate') content.resize(deed.length)
+      else write(content, deed, !isDurable && fate.random() < fate.torn ? fate.random : undefined)
+    }
   }
-  return new Map([...names].map(([name, file]) => [name, files.get(file) ?? Buffer.alloc(0)]))
+  return new Map([...names].map(([name, file]) => [name, files.get(file)?.bytes ?? Buffer.alloc(0)]))
 }
 
 /** Behind which deed each file was synced last; the folder as file 0. */
@@ -49,27 +53,39 @@ function syncsOf(deeds: readonly Deed[], count: number): Map<number, number> {
 }
 
 function write(
-  files: Map<number, Buffer>,
-  { file, offset, bytes }: Extract<Deed, { what: 'write' }>,
+  content: Content,
+  { offset, bytes }: Extract<Deed, { what: 'write' }>,
   tear: (() => number) | undefined,
 ): void {
-  const end = offset + bytes.length
-  let content = files.get(file) ?? Buffer.alloc(0)
-  if (content.length < end) content = resized(content, end)
-  files.set(file, content)
+  content.resize(Math.max(content.length, offset + bytes.length))
   if (tear === undefined) {
-    bytes.copy(content, offset)
+    bytes.copy(content.bytes, offset)
     return
   }
   for (let at = 0; at < bytes.length;) {
     const next = Math.min(bytes.length, at + SECTOR_BYTES - ((offset + at) % SECTOR_BYTES))
-    if (tear() < 0.5) bytes.copy(content, offset + at, at, next)
+    if (tear() < 0.5) bytes.copy(content.bytes, offset + at, at, next)
     at = next
   }
 }
 
-function resized(content: Buffer | undefined, length: number): Buffer {
-  const grown = Buffer.alloc(length)
-  content?.copy(grown)
-  return grown
+/** What a file holds. It grows by doubling, for it grows with every write. */
+class Content {
+  length = 0
+  #room = Buffer.alloc(0)
+
+  get bytes(): Buffer {
+    return this.#room.subarray(0, this.length)
+  }
+
+  resize(length: number): void {
+    if (length > this.#room.length) {
+      const room = Buffer.alloc(Math.max(length, 2 * this.#room.length))
+      this.bytes.copy(room)
+      this.#room = room
+    }
+    // What is cut off is zeros when the file grows again.
+    this.#room.fill(0, Math.min(length, this.length), this.length)
+    this.length = length
+  }
 }
