@@ -19,6 +19,11 @@ export interface ClaimScope {
   /** Aborted when the claim is not needed any more. */
   readonly ending: AbortSignal
   readonly backoff: Backoff
+  /**
+   * There is no call left to renew the claim with: what the run has done is to be committed while it has it. Called a third
+   * of the claim's life after the last renewal, and again, `isLast`, after another third.
+   */
+  readonly onSpent: (isLast: boolean) => void
   /** Another run has the claim. */
   readonly onClaimLost: (error: KedgeError) => void
 }
@@ -61,10 +66,13 @@ export class Claim {
   }
 
   async #onTimer(): Promise<void> {
-    const { clock, random, calls, claimTtlMs, backoff } = this.#scope
+    const { clock, random, calls, claimTtlMs, backoff, onSpent } = this.#scope
     const now = clock.monotonic()
     if (now < this.#dueAt()) return this.#arm(this.#dueAt())
-    if (!calls.mayMake) return this.#arm(now + renewalMs(claimTtlMs))
+    if (!calls.mayMake) {
+      onSpent(now >= (this.#contactAt ?? now) + 2 * renewalMs(claimTtlMs))
+      return this.#arm(now + renewalMs(claimTtlMs))
+    }
     if (await this.#renew(now)) return this.#arm(this.#dueAt())
     return this.#arm(clock.monotonic() + backoffMs(backoff, this.#failures, random))
   }

@@ -108,7 +108,11 @@ export class Run {
     this.#watchdog = new Watchdog(clock)
     const shared = { ...scope, calls: this.#calls, ending, backoff: brokerBackoff }
     const onClaimLost = (error: KedgeError): void => this.#loseClaim(error)
-    this.#claim = new Claim({ ...shared, onClaimLost })
+    const onSpent = (isLast: boolean): void => {
+      this.#stopTaking('calls')
+      if (isLast) this.#giveUp()
+    }
+    this.#claim = new Claim({ ...shared, onSpent, onClaimLost })
     this.#handling = new Handling({
       ...shared,
       watchdog: this.#watchdog,

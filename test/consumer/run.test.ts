@@ -410,6 +410,21 @@ describe('a budget', () => {
     expect(report.calls).toBeLessThanOrEqual(12)
   })
 
+  test('of calls that leaves none to renew the claim ends the run while it has it, and commits', async () => {
+    const bench = await openBench({
+      consumer: { claimTtlMs: 1_000 },
+      handler: () => new Promise<void>((resolve) => void bench.clock.after(300, resolve)),
+    })
+    await bench.produce(numbered(40))
+
+    const report = await bench.drain({ budget: { maxCalls: 6, runMs: 20_000 } })
+
+    expect(report.uncommitted).toEqual([])
+    expect(report.handled).toBeGreaterThan(2)
+    expect(report.unfinished).toBe(40 - report.handled)
+    expect(await bench.committed()).toEqual([report.handled])
+  })
+
   test('that has passed already begins nothing', async () => {
     const bench = await openBench()
     await bench.produce(['a'])
