@@ -4,8 +4,9 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { createReadStream, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import type { Told } from './told.ts'
 
 /** One thing that was done. A `file` is one creation of a name: the same name made again is another file. */
@@ -59,14 +60,16 @@ export async function recordProgram({ folder, program, args }: RecordingOptions)
   const [status] = (await once(child, 'exit')) as [number | null]
   if (status !== 0) throw new Error(`The recorded program ended with ${status}: ${errors}`)
   const traces = readdirSync(folder).filter((name) => name.startsWith('trace.'))
-  const texts = traces.map((name) => readFileSync(join(folder, name), 'latin1')).filter((text) => text !== '')
-  const [text = ''] = texts
+  const written = traces.map((name) => join(folder, name)).filter((file) => statSync(file).size > 0)
+  const [file] = written
   // In one thread what was done has one order.
-  if (texts.length !== 1) throw new Error(`${texts.length} threads of the recorded program wrote to its files.`)
-  return deedsOf(text.split('\n'), log, told)
+  if (file === undefined || written.length > 1) {
+    throw new Error(`${written.length} threads of the recorded program wrote to its files.`)
+  }
+  return await deedsOf(createInterface({ input: createReadStream(file, 'latin1') }), log, told)
 }
 
-function deedsOf(lines: readonly string[], log: string, told: string): Deed[] {
+async function deedsOf(lines: AsyncIterable<string>, log: string, told: string): Promise<Deed[]> {
   const deeds: Deed[] = []
   const current = new Map<string, number>()
   let files = 0
@@ -75,7 +78,7 @@ function deedsOf(lines: readonly string[], log: string, told: string): Deed[] {
     if (file === undefined) throw new Error(`${path} was written before it was made.`)
     return file
   }
-  for (const line of lines) {
+  for await (const line of lines) {
     const call = parse(line)
     if (call === undefined) continue
     const { name, path, text, numbers } = call

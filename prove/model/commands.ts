@@ -219,7 +219,11 @@ export class Commit extends Step {
     if (this.#runId === undefined) {
       if (model.claimAgainst(instance, undefined, now) !== undefined) return 'CLAIM_LOST'
       // A claim that has lapsed is forgotten, and is there again in a log that is opened anew: see `isUnsure`.
-      if (model.claims.has(instance)) model.members.get(instance)?.positions.clear()
+      const lapsed = model.claims.get(instance)
+      if (lapsed !== undefined) {
+        lapsed.isForgotten = true
+        model.members.get(instance)?.positions.clear()
+      }
     } else {
       if (!model.hasClaim(instance, this.#runId, now)) return 'CLAIM_LOST'
       model.take(instance, this.#runId, now)
@@ -248,7 +252,8 @@ export class Release extends Step {
 
   protected override async act(model: GroupModel, { broker }: System): Promise<void> {
     await broker.release({ groupId: GROUP, groupInstanceId: this.#instance }, this.#runId)
-    if (model.claims.get(this.#instance)?.runId === this.#runId) model.claims.delete(this.#instance)
+    const claim = model.claims.get(this.#instance)
+    if (claim?.runId === this.#runId && !claim.isForgotten) model.claims.delete(this.#instance)
   }
 }
 

@@ -31,6 +31,11 @@ interface Member {
 interface Claim {
   readonly runId: string
   expiresAt: number
+  /**
+   * It had lapsed, and somebody without a run committed since: the log has forgotten it, but not on disk, so that a release
+   * forgets nothing, and a log that is opened anew has it once more.
+   */
+  isForgotten: boolean
   /** It had lapsed when the log was opened again, which gives claims their full time: it may be there or not. */
   isUnsure: boolean
 }
@@ -85,7 +90,7 @@ export class GroupModel {
   /** The claim is taken or renewed. Another run than before starts from the committed offsets. */
   take(instance: string, runId: string, now: number): void {
     if (this.claims.get(instance)?.runId !== runId) this.members.get(instance)?.positions.clear()
-    this.claims.set(instance, { runId, expiresAt: now + CLAIM_MS, isUnsure: false })
+    this.claims.set(instance, { runId, expiresAt: now + CLAIM_MS, isForgotten: false, isUnsure: false })
     this.touch(instance, now)
   }
 
@@ -146,6 +151,7 @@ export class GroupModel {
     }
     for (const claim of this.claims.values()) {
       claim.isUnsure ||= claim.expiresAt <= now
+      claim.isForgotten = false
       claim.expiresAt = now + CLAIM_MS
     }
   }
