@@ -5,10 +5,10 @@
  * first is kept, as a later failure of the same record by the same group says nothing new about where it is.
  * Reading is by scan: a topic has no index by id. Deleting is the topic's retention's business.
  */
-import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES } from '../broker.ts'
+import { appendOnce } from '../append-once.ts'
+import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, type NewTopic } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { BrokerError, DeadLetterError } from '../errors.ts'
-import type { ProducerRecord } from '../record.ts'
 import { checkCall, idParts, listLimit, matches, unsupported } from './call.ts'
 import { digestOf } from '../digest.ts'
 import type { HeaderDialect } from './topic-dialects.ts'
@@ -81,8 +81,6 @@ class TopicDeadLetters implements DeadLetterStore {
     try {
       await this.#produce(topic, letter, call)
     } catch (error) {
-      // The key is made of the letter's id: it was stored before, perhaps with another time or cause of failure.
-      if (hasCode(error, 'IDEMPOTENCY_KEY_REUSED')) return
       throw call?.signal?.aborted === true ? error : storeError(error, topic, letter)
     }
   }
@@ -137,42 +135,21 @@ class TopicDeadLetters implements DeadLetterStore {
   }
 
   async #produce(topic: string, letter: DeadLetter, call: Call | undefined): Promise<void> {
-    const { key, value } = letter.record
+    const { key, value, timestampMs } = letter.record
     const records = [{ topic, key, value, headers: headersOfLetter(letter, this.#headers) }]
-    const idempotencyKey = `kedge-dead-letter-${await digestOf(`${topic}\n${letter.id}`)}`
-    try {
-      await this.#append(records, idempotencyKey, call)
-    } catch (error) {
-      if (!this.#createTopics || !hasCode(error, 'UNKNOWN_TOPIC_OR_PARTITION')) throw error
-      await this.#create(topic, letter.record.topic, call)
-      await this.#append(records, idempotencyKey, call)
-    }
+    // The time too: where a topic was made anew, another record has the same place.
+    const idempotencyKey = `kedge-dead-letter-${await digestOf(`${topic}\n${letter.id}\n${timestampMs}`)}`
+    const create = (): Promise<NewTopic> => this.#likeSource(topic, letter.record.topic, call)
+    await appendOnce({ broker: this.#broker, records, idempotencyKey, ...(this.#createTopics ? { create } : {}) }, call)
   }
 
-  /** Under a key where the broker knows keys, which a broker behind a gateway may turn out not to. */
-  async #append(records: readonly ProducerRecord[], idempotencyKey: string, call: Call | undefined): Promise<void> {
-    if (this.features.deduplicates) {
-      try {
-        await this.#broker.produce(records, { idempotencyKey }, call)
-        return
-      } catch (error) {
-        if (!hasCode(error, 'UNSUPPORTED')) throw error
-      }
-    }
-    await this.#broker.produce(records, {}, call)
-  }
-
-  async #create(topic: string, sourceTopic: string, call: Call | undefined): Promise<void> {
+  async #likeSource(topic: string, sourceTopic: string, call: Call | undefined): Promise<NewTopic> {
     const existing = await this.#broker.topics(call)
     const sources = this.#fixedTopic === undefined ? existing.filter(({ topic }) => topic === sourceTopic) : existing
     const largest = Math.max(DEFAULT_MAX_RECORD_BYTES, ...sources.map(({ maxRecordBytes }) => maxRecordBytes))
     const config = { topic, partitions: 1, maxRecordBytes: largest + MAX_LETTER_OVERHEAD_BYTES }
-    try {
-      // A driver without retention keeps its records in any case and refuses to be asked.
-      await this.#broker.createTopic(this.#broker.features.retention ? { ...config, retentionMs: null } : config, call)
-    } catch (error) {
-      if (!hasCode(error, 'TOPIC_ALREADY_EXISTS')) throw error
-    }
+    // A driver without retention keeps its records in any case and refuses to be asked.
+    return this.#broker.features.retention ? { ...config, retentionMs: null } : config
   }
 
   /** Over the one topic of a query that names topic and group, else over every topic that may hold letters. */
@@ -221,8 +198,4 @@ function storeError(error: unknown, topic: string, { id }: DeadLetter): unknown 
     return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', `${failed}: ${error.message}`, details)
   }
   return new DeadLetterError(code, `${failed}: ${error.message}`, details)
-}
-
-function hasCode(error: unknown, code: BrokerError['code']): boolean {
-  return error instanceof BrokerError && error.code === code
 }

@@ -189,6 +189,17 @@ describe('the record of a letter', () => {
     expect(plain([(await store.get(inner.id)) ?? outer])).toEqual(plain([inner]))
     expect((await broker.topics()).map(({ topic }) => topic)).toEqual(['orders.shop-dlt', 'orders.shop-dlt.repair-dlt'])
   })
+
+  test('is not taken for another at the same place, as where its source was made anew', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker })
+    const [before, after] = [letter({ record: { timestampMs: 1 } }), letter({ record: { timestampMs: 2 } })]
+
+    for (const put of [before, after, after]) await store.put(put)
+
+    expect(before.id).toBe(after.id)
+    expect(plain((await store.list()).items)).toEqual(plain([before, after]))
+  })
 })
 
 describe('the dead-letter topic', () => {
