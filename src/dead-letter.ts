@@ -1,7 +1,7 @@
 /**
  * PORT: where records go that could not be handled, and what a driver in `dead-letters/` must keep.
  *
- * To implementers: one attempt per call, failures classified by a `DeadLetterError` (code and `retriable`). Methods may be
+ * To implementers: one attempt per call, failures classified by a `DeadLetterStoreError` (code and `retriable`). Methods may be
  * called concurrently. Nothing given is kept or changed after the call settled. What a store cannot do it refuses with
  * UNSUPPORTED and says so in `features`. After `close()` every call rejects with CLOSED.
  */

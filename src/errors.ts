@@ -159,8 +159,8 @@ export class HandlerError extends KedgeError {
 }
 
 /** A dead-letter store refused or failed a call. */
-export class DeadLetterError extends KedgeError {
-  override readonly name = 'DeadLetterError' as const
+export class DeadLetterStoreError extends KedgeError {
+  override readonly name = 'DeadLetterStoreError' as const
 }
 
 /** An idempotency store refused or failed a call. */
@@ -179,7 +179,7 @@ export type AnyKedgeError =
   | ConfigError
   | RecordError
   | HandlerError
-  | DeadLetterError
+  | DeadLetterStoreError
   | IdempotencyError
   | GatewayError
 

@@ -4,8 +4,8 @@
  */
 
 /** The record can never be handled: it becomes a dead letter (`rejected`) without a retry. */
-export class RejectError extends Error {
-  override readonly name = 'RejectError' as const
+export class DeadLetterError extends Error {
+  override readonly name = 'DeadLetterError' as const
 }
 
 /** The record needs no handling: it counts as skipped, and its offset is committed. */
@@ -39,8 +39,8 @@ export class RetryAfterError extends Error {
 
 /**
  * For handlers: says that this record can never be handled. It becomes a dead letter with reason `rejected` at once.
- * @throws {RejectError} always.
+ * @throws {DeadLetterError} always.
  */
 export function reject(reason: string, options?: { readonly cause?: unknown }): never {
-  throw new RejectError(reason, options)
+  throw new DeadLetterError(reason, options)
 }

@@ -9,7 +9,7 @@
 export { defineTopic, narrowTopic } from './topic.ts'
 export { createProducer } from './producer.ts'
 export { createRouter } from './router.ts'
-export { reject, RejectError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
+export { reject, DeadLetterError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
 export { defineApp, retryDefaults } from './app.ts'
 export { createConsumer } from './consumer.ts'
 export { createRedrive, redriveDefaults } from './redrive.ts'
@@ -34,7 +34,7 @@ export { partitionForKey } from './partitioner.ts'
 export {
   BrokerError,
   ConfigError,
-  DeadLetterError,
+  DeadLetterStoreError,
   GatewayError,
   HandlerError,
   IdempotencyError,

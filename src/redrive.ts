@@ -117,7 +117,7 @@ export interface RedriveReport extends RedriveCounts {
 export interface Redrive {
   /**
    * Counts the matching letters, by what they have in common. Writes nothing and keeps nobody out.
-   * @throws {DeadLetterError} as the store does · {ConfigError} for a filter that cannot be read
+   * @throws {DeadLetterStoreError} as the store does · {ConfigError} for a filter that cannot be read
    */
   plan(filter?: RedriveFilter): Promise<RedrivePlan>
 
@@ -133,7 +133,7 @@ export interface Redrive {
   /**
    * Hands one letter back with another value, which the topic's schema and the route's must accept. Its id, its coordinates
    * and the rest of the record stay.
-   * @throws {RecordError} for a value that is not accepted · {DeadLetterError} INVALID_REQUEST for a letter that is not
+   * @throws {RecordError} for a value that is not accepted · {DeadLetterStoreError} INVALID_REQUEST for a letter that is not
    * there, of another group, or quarantined · as `run` does, and as the broker and the store do
    */
   edit(options: RedriveEditOptions): Promise<void>

@@ -146,7 +146,7 @@ describe('errors', () => {
     new api.ConfigError('text'),
     new api.RecordError('text'),
     new api.HandlerError('HANDLER_FAILED', 'text'),
-    new api.DeadLetterError('DEAD_LETTER_TOO_LARGE', 'text'),
+    new api.DeadLetterStoreError('DEAD_LETTER_TOO_LARGE', 'text'),
     new api.IdempotencyError('LOCK_LOST', 'text'),
     new api.GatewayError('UNKNOWN_ROUTE', 'text'),
   ]

@@ -10,7 +10,7 @@ import { createConsumer } from '../../src/consumer.ts'
 import type { RunReport } from '../../src/consumer/report.ts'
 import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
-import { DeadLetterError } from '../../src/errors.ts'
+import { DeadLetterStoreError } from '../../src/errors.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
 import { partitionKey, textOf } from '../../src/record.ts'
@@ -377,17 +377,18 @@ class Simulation {
             serve: async () => {
               const isDown = this.#isStoreDown && this.#random() < 0.9
               const isHalf = this.#random() < 0.5
-              if (isDown && !isHalf) throw new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', 'The store is down.')
+              if (isDown && !isHalf)
+                throw new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', 'The store is down.')
               await store.put(letter)
               this.#witness.deadLettered(letter.record)
               this.#count('letters')
-              if (isDown) throw new DeadLetterError('TIMEOUT', 'The store is down and has stored it.')
+              if (isDown) throw new DeadLetterStoreError('TIMEOUT', 'The store is down and has stored it.')
             },
           })
           .catch((error: unknown) => {
             // The port of a store has an error class of its own.
-            if (error instanceof DeadLetterError || !(error instanceof Error) || !('code' in error)) throw error
-            throw new DeadLetterError(error.code as ErrorCode, error.message)
+            if (error instanceof DeadLetterStoreError || !(error instanceof Error) || !('code' in error)) throw error
+            throw new DeadLetterStoreError(error.code as ErrorCode, error.message)
           }),
     }
   }

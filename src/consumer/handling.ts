@@ -18,7 +18,7 @@ import type { IdempotencyStore } from '../idempotency.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
 import type { ConsumerRecord } from '../record.ts'
-import { RejectError, RetryAfterError, SkipError, StopError } from '../handler-errors.ts'
+import { DeadLetterError, RetryAfterError, SkipError, StopError } from '../handler-errors.ts'
 import { retryTopicName, returned, returning } from '../return-topic.ts'
 import type { ReturnedRecord } from '../return-topic.ts'
 import { unread } from '../route-table.ts'
@@ -277,7 +277,7 @@ export class Handling {
     const { error } = result
     if (error instanceof BlockedError) return blockedBy(error, work)
     if (error instanceof InvalidValue) return this.deadLetter(record, 'invalid', error.error, 0, plan.route)
-    if (error instanceof RejectError) return this.deadLetter(record, 'rejected', error, number, plan.route)
+    if (error instanceof DeadLetterError) return this.deadLetter(record, 'rejected', error, number, plan.route)
     if (error instanceof SkipError) return skipped
     if (error instanceof StopError) return { kind: 'stopped', cause: runCauseOf(error) }
     if (!(error instanceof RetryAfterError)) {

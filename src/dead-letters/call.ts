@@ -2,7 +2,7 @@
 import type { Call } from '../broker.ts'
 import type { Clock } from '../clock.ts'
 import { DEFAULT_LIST_LIMIT, type DeadLetter, type DeadLetterQuery } from '../dead-letter.ts'
-import { DeadLetterError, abortError } from '../errors.ts'
+import { DeadLetterStoreError, abortError } from '../errors.ts'
 import { withinTime } from '../time-limit.ts'
 import { type TopicPartitionOffset, exactTextOf } from '../record.ts'
 
@@ -12,7 +12,7 @@ const MAX_LIST_LIMIT = 1000
 /**
  * Runs one attempt under the call's signal and time. Settles at once when either ends, whatever the attempt does then;
  * the attempt's own signal is aborted with it.
- * @throws the signal's reason · {DeadLetterError} TIMEOUT
+ * @throws the signal's reason · {DeadLetterStoreError} TIMEOUT
  */
 export async function attempt<T>(
   what: string,
@@ -21,7 +21,7 @@ export async function attempt<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const timedOut = (): Error =>
-    new DeadLetterError('TIMEOUT', `Cannot ${what}: no answer within ${timeoutMs} ms. The outcome is unknown.`)
+    new DeadLetterStoreError('TIMEOUT', `Cannot ${what}: no answer within ${timeoutMs} ms. The outcome is unknown.`)
   return await withinTime({ signal, timeoutMs, timedOut }, clock, work)
 }
 
@@ -45,27 +45,30 @@ export function sharedCall(
 
 /** @throws what a call to a closed store, or with an aborted signal, rejects with. */
 export function checkCall(store: string, isClosed: boolean, call: Call | undefined): void {
-  if (isClosed) throw new DeadLetterError('CLOSED', `Cannot use the dead-letter store ${store}: it is closed.`)
+  if (isClosed) throw new DeadLetterStoreError('CLOSED', `Cannot use the dead-letter store ${store}: it is closed.`)
   if (call?.signal?.aborted === true) throw abortError(call.signal)
 }
 
 /** The error of a call that a store cannot honour. */
-export function unsupported(store: string, what: string): DeadLetterError {
-  return new DeadLetterError('UNSUPPORTED', `Cannot ${what} in the dead-letter store ${store}: it has no such ability.`)
+export function unsupported(store: string, what: string): DeadLetterStoreError {
+  return new DeadLetterStoreError(
+    'UNSUPPORTED',
+    `Cannot ${what} in the dead-letter store ${store}: it has no such ability.`,
+  )
 }
 
-/** The page size of a query. @throws {DeadLetterError} INVALID_REQUEST outside 1 to 1000. */
+/** The page size of a query. @throws {DeadLetterStoreError} INVALID_REQUEST outside 1 to 1000. */
 export function listLimit({ limit = DEFAULT_LIST_LIMIT }: DeadLetterQuery): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= MAX_LIST_LIMIT) return limit
-  throw new DeadLetterError(
+  throw new DeadLetterStoreError(
     'INVALID_REQUEST',
     `Cannot list dead letters: the limit is ${limit}. Give a whole number from 1 to ${MAX_LIST_LIMIT}.`,
   )
 }
 
 /** The error of a cursor that this store did not hand out. */
-export function invalidCursor(): DeadLetterError {
-  return new DeadLetterError(
+export function invalidCursor(): DeadLetterStoreError {
+  return new DeadLetterStoreError(
     'INVALID_REQUEST',
     'Cannot list dead letters: the cursor is not one of this store. Start without a cursor.',
   )

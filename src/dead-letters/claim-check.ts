@@ -9,7 +9,7 @@
 import type { Call } from '../broker.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
-import { ConfigError, DeadLetterError } from '../errors.ts'
+import { ConfigError, DeadLetterStoreError } from '../errors.ts'
 import { bytesOf } from '../record.ts'
 import { checkCall, matches, sharedCall } from './call.ts'
 import { encodeDeadLetter } from './codec.ts'
@@ -49,13 +49,13 @@ export function claimCheck(store: DeadLetterStore, options: ClaimCheckOptions): 
 
 /**
  * The letter that a reference stands for; any other letter as it is. For consumers of a queue, which meet references.
- * @throws {DeadLetterError} BAD_RESPONSE where the letter is gone and its reference is not.
+ * @throws {DeadLetterStoreError} BAD_RESPONSE where the letter is gone and its reference is not.
  */
 export async function claimedLetter(letter: DeadLetter, objects: DeadLetterStore, call?: Call): Promise<DeadLetter> {
   if (!isReference(letter)) return letter
   const whole = await objects.get(letter.id, call)
   if (whole !== undefined) return whole
-  throw new DeadLetterError(
+  throw new DeadLetterStoreError(
     'BAD_RESPONSE',
     `Cannot read dead letter ${letter.id}: its reference is stored and the letter itself is gone from the store of large letters. Delete the reference, or bring the letter back.`,
   )
@@ -103,7 +103,7 @@ class ClaimCheck implements DeadLetterStore {
       try {
         return await this.#store.put(letter, left())
       } catch (error) {
-        if (!(error instanceof DeadLetterError) || error.code !== 'DEAD_LETTER_TOO_LARGE') throw error
+        if (!(error instanceof DeadLetterStoreError) || error.code !== 'DEAD_LETTER_TOO_LARGE') throw error
       }
     }
     await this.#objects.put(letter, left(2))

@@ -6,7 +6,7 @@
 import { base64Of, bytesOfBase64 } from '../base64.ts'
 import { deadLetterFingerprint } from '../dead-letter-fingerprint.ts'
 import { type DeadLetter, type DeadLetterCause, isDeadLetterReason } from '../dead-letter.ts'
-import { DeadLetterError } from '../errors.ts'
+import { DeadLetterStoreError } from '../errors.ts'
 import type { ConsumerRecord, Header } from '../record.ts'
 
 /** Names the shape below; another shape gets another name. */
@@ -40,7 +40,7 @@ export function encodeDeadLetter(letter: DeadLetter): string {
 
 /**
  * The letter in a text that `encodeDeadLetter` made.
- * @throws {DeadLetterError} BAD_RESPONSE for anything else.
+ * @throws {DeadLetterStoreError} BAD_RESPONSE for anything else.
  */
 export function decodeDeadLetter(text: string): DeadLetter {
   try {
@@ -59,9 +59,13 @@ export function decodeDeadLetter(text: string): DeadLetter {
       redriveCount: letter['redriveCount'] === undefined ? 0 : integerOf(letter['redriveCount']),
     })
   } catch (cause) {
-    throw new DeadLetterError('BAD_RESPONSE', 'Cannot read a stored dead letter: it is not one that Kedge wrote.', {
-      cause,
-    })
+    throw new DeadLetterStoreError(
+      'BAD_RESPONSE',
+      'Cannot read a stored dead letter: it is not one that Kedge wrote.',
+      {
+        cause,
+      },
+    )
   }
 }
 

@@ -8,7 +8,7 @@
  */
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
-import { DeadLetterError, KedgeError } from '../errors.ts'
+import { DeadLetterStoreError, KedgeError } from '../errors.ts'
 import {
   LIST_TABLES,
   type LetterDatabase,
@@ -109,7 +109,7 @@ function d1Error(failure: unknown, what: string): Error {
   const said = failure instanceof Error ? failure.message : String(failure)
   const message = `Cannot ${what} in d1: ${said}.`
   if (/too big|SQLITE_TOOBIG|exceeds/i.test(said)) {
-    return new DeadLetterError('DEAD_LETTER_TOO_LARGE', message, { cause: failure })
+    return new DeadLetterStoreError('DEAD_LETTER_TOO_LARGE', message, { cause: failure })
   }
-  return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', message, { cause: failure })
+  return new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', message, { cause: failure })
 }

@@ -9,7 +9,7 @@
 import type { Call } from '../broker.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
-import { ConfigError, DeadLetterError, KedgeError, abortError } from '../errors.ts'
+import { ConfigError, DeadLetterStoreError, KedgeError, abortError } from '../errors.ts'
 import { attempt, checkCall, invalidCursor, listLimit, sharedCall, unsupported } from './call.ts'
 
 /** Options of `fallbackDeadLetters`. */
@@ -195,14 +195,14 @@ function isRetriable(failure: unknown): boolean {
   return failure instanceof KedgeError && failure.retriable
 }
 
-function allFailed(id: string, failures: readonly unknown[]): DeadLetterError {
+function allFailed(id: string, failures: readonly unknown[]): DeadLetterStoreError {
   const known = failures.filter((failure) => failure instanceof KedgeError)
   const retriable = known.some((failure) => failure.retriable)
   const [first] = known
   const room = Math.floor(MAX_MESSAGE_CHARS / failures.length / 2)
   const said = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)).slice(0, room))
   const waits = known.flatMap(({ retryAfterMs }) => retryAfterMs ?? [])
-  return new DeadLetterError(
+  return new DeadLetterStoreError(
     retriable || first === undefined ? 'DEAD_LETTER_STORE_UNAVAILABLE' : first.code,
     `Cannot store dead letter ${id} in any of ${failures.length} stores: ${said.join(' | ')}`.slice(
       0,

@@ -4,7 +4,7 @@
  */
 import type { Call } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
-import { DeadLetterError } from '../errors.ts'
+import { DeadLetterStoreError } from '../errors.ts'
 import { checkCall, invalidCursor, listLimit, matches } from './call.ts'
 
 /** Options of `memoryDeadLetters`. */
@@ -36,7 +36,7 @@ export function memoryDeadLetters(options: MemoryDeadLettersOptions = {}): DeadL
     checkCall('memory', isClosed, call)
     if (letters.has(letter.id)) return
     if (letters.size >= maxLetters) {
-      throw new DeadLetterError(
+      throw new DeadLetterStoreError(
         'DEAD_LETTER_STORE_UNAVAILABLE',
         `Cannot store dead letter ${letter.id}: the store holds ${maxLetters} already. Delete some or raise maxLetters.`,
         { limit: 'maxLetters' },

@@ -9,7 +9,7 @@
 import type { Call } from '../broker.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterStore } from '../dead-letter.ts'
-import { DeadLetterError } from '../errors.ts'
+import { DeadLetterStoreError } from '../errors.ts'
 import { attempt, checkCall, unsupported } from './call.ts'
 import { encodeDeadLetter } from './codec.ts'
 
@@ -85,8 +85,8 @@ export function queueDeadLetters(options: QueueDeadLettersOptions): DeadLetterSt
   }
 }
 
-function tooLarge(id: string, bytes: number, cause?: unknown): DeadLetterError {
-  return new DeadLetterError(
+function tooLarge(id: string, bytes: number, cause?: unknown): DeadLetterStoreError {
+  return new DeadLetterStoreError(
     'DEAD_LETTER_TOO_LARGE',
     `Cannot store dead letter ${id} in its queue: it takes ${bytes} bytes and a message may have ${MAX_QUEUE_MESSAGE_BYTES}. Put it elsewhere with a claim check, or use a store without that limit.`,
     { limit: 'maxLetterBytes', cause },
@@ -94,14 +94,18 @@ function tooLarge(id: string, bytes: number, cause?: unknown): DeadLetterError {
 }
 
 /** The platform tells its errors apart by their text only; all but its size limit may pass. */
-function queueError(failure: unknown, id: string): DeadLetterError {
+function queueError(failure: unknown, id: string): DeadLetterStoreError {
   const said = failure instanceof Error ? failure.message : String(failure)
   if (/payload too large|exceeds (the )?(message size )?limit/i.test(said)) {
-    return new DeadLetterError('DEAD_LETTER_TOO_LARGE', `Cannot store dead letter ${id} in its queue: ${said}.`, {
+    return new DeadLetterStoreError('DEAD_LETTER_TOO_LARGE', `Cannot store dead letter ${id} in its queue: ${said}.`, {
       cause: failure,
     })
   }
-  return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', `Cannot store dead letter ${id} in its queue: ${said}.`, {
-    cause: failure,
-  })
+  return new DeadLetterStoreError(
+    'DEAD_LETTER_STORE_UNAVAILABLE',
+    `Cannot store dead letter ${id} in its queue: ${said}.`,
+    {
+      cause: failure,
+    },
+  )
 }

@@ -6,7 +6,7 @@
  */
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
-import { DeadLetterError, KedgeError } from '../errors.ts'
+import { DeadLetterStoreError, KedgeError } from '../errors.ts'
 import { type LetterBucket, ObjectDeadLetters } from './objects.ts'
 
 /** What of a Worker's R2 binding is used. */
@@ -93,5 +93,5 @@ function letterBucket(bucket: R2Binding): LetterBucket {
 function r2Error(failure: unknown, what: string): Error {
   if (failure instanceof KedgeError) return failure
   const said = failure instanceof Error ? failure.message : String(failure)
-  return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', `Cannot ${what} in r2: ${said}.`, { cause: failure })
+  return new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', `Cannot ${what} in r2: ${said}.`, { cause: failure })
 }

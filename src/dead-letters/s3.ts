@@ -18,7 +18,7 @@ import {
 
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
-import { ConfigError, DeadLetterError, type ErrorCode, KedgeError } from '../errors.ts'
+import { ConfigError, DeadLetterStoreError, type ErrorCode, KedgeError } from '../errors.ts'
 import { awsFailureOf, awsNameOf, awsStatusOf } from './aws-errors.ts'
 import { type LetterBucket, ObjectDeadLetters, type ObjectPage, type ObjectsFrom } from './objects.ts'
 
@@ -127,7 +127,7 @@ function clientFor({ region, endpoint, forcePathStyle, credentials }: S3DeadLett
 async function checkAttempts(client: S3Client): Promise<void> {
   const maxAttempts = await client.config.maxAttempts()
   if (maxAttempts <= 1) return
-  throw new DeadLetterError(
+  throw new DeadLetterStoreError(
     'INVALID_CONFIG',
     `Cannot use the S3 client for dead letters: it makes up to ${maxAttempts} attempts. Make it with maxAttempts: 1.`,
   )
@@ -154,8 +154,8 @@ function s3Error(error: unknown, what: string, bucket: string): Error {
   if (error instanceof KedgeError) return error
   const name = awsNameOf(error)
   const failed = `Cannot ${what} in bucket ${bucket}: ${name}: ${error instanceof Error ? error.message : String(error)}`
-  const refused = (code: ErrorCode, advice = ''): DeadLetterError =>
-    new DeadLetterError(code, failed + advice, { cause: error, retriable: false })
+  const refused = (code: ErrorCode, advice = ''): DeadLetterStoreError =>
+    new DeadLetterStoreError(code, failed + advice, { cause: error, retriable: false })
   const failure = awsFailureOf(error)
   if (failure === 'no region' || name === 'NoSuchBucket' || name === 'PermanentRedirect') {
     return refused('INVALID_CONFIG', '. Check the bucket and the region.')
@@ -167,6 +167,6 @@ function s3Error(error: unknown, what: string, bucket: string): Error {
     )
   }
   if (failure === 'unauthenticated') return refused('UNAUTHENTICATED', '. Check the credentials.')
-  if (failure === 'for now') return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', failed, { cause: error })
+  if (failure === 'for now') return new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', failed, { cause: error })
   return name === 'EntityTooLarge' ? refused('DEAD_LETTER_TOO_LARGE') : refused('INVALID_REQUEST')
 }

@@ -10,7 +10,7 @@ import { base64Of } from '../base64.ts'
 import type { Call } from '../broker.ts'
 import type { Clock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
-import { ConfigError, DeadLetterError } from '../errors.ts'
+import { ConfigError, DeadLetterStoreError } from '../errors.ts'
 import { bytesOf, exactTextOf } from '../record.ts'
 import { attempt, checkCall, invalidCursor, listLimit, matches } from './call.ts'
 import { decodeDeadLetter, encodeDeadLetter } from './codec.ts'
@@ -226,7 +226,7 @@ export class SqlDeadLetters implements DeadLetterStore {
     const { maxLetterBytes } = this.#settings
     const bytes = maxLetterBytes === null ? 0 : rowBytesOf(statement)
     if (maxLetterBytes !== null && bytes > maxLetterBytes) {
-      throw new DeadLetterError(
+      throw new DeadLetterStoreError(
         'DEAD_LETTER_TOO_LARGE',
         `Cannot store dead letter ${letter.id} in ${name}: it takes ${bytes} bytes and a row may have ${maxLetterBytes}. Put it elsewhere with a claim check, or use a store without that limit.`,
         { limit: 'maxLetterBytes' },

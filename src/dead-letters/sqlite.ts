@@ -11,7 +11,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
-import { ConfigError, DeadLetterError, KedgeError } from '../errors.ts'
+import { ConfigError, DeadLetterStoreError, KedgeError } from '../errors.ts'
 import { LIST_TABLES, type LetterDatabase, READ_VERSION, SCHEMA_TABLE, SqlDeadLetters, stepsFrom } from './sql.ts'
 
 /** Options of `sqliteDeadLetters`. */
@@ -109,8 +109,8 @@ function sqliteError(failure: unknown, what: string): Error {
   if (failure instanceof KedgeError) return failure
   const message = `Cannot ${what} in sqlite: ${failure instanceof Error ? failure.message : String(failure)}.`
   const code = failure instanceof Error && 'errcode' in failure ? Number(failure.errcode) & 0xff : undefined
-  if (code === SQLITE_TOOBIG) return new DeadLetterError('DEAD_LETTER_TOO_LARGE', message, { cause: failure })
+  if (code === SQLITE_TOOBIG) return new DeadLetterStoreError('DEAD_LETTER_TOO_LARGE', message, { cause: failure })
   // Busy, full and failing disks may recover; what is in a broken file does not.
   const retriable = code !== SQLITE_CORRUPT && code !== SQLITE_NOTADB
-  return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', message, { cause: failure, retriable })
+  return new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', message, { cause: failure, retriable })
 }

@@ -1,7 +1,7 @@
-/** What the SDK throws, said as a `DeadLetterError`. */
+/** What the SDK throws, said as a `DeadLetterStoreError`. */
 import { SQSServiceException } from '@aws-sdk/client-sqs'
 
-import { DeadLetterError, type ErrorCode, KedgeError } from '../errors.ts'
+import { DeadLetterStoreError, type ErrorCode, KedgeError } from '../errors.ts'
 import { awsFailureOf, awsNameOf } from './aws-errors.ts'
 
 /** Names that say the queue is wrong, and what the setting is then. */
@@ -18,8 +18,8 @@ export function isInvalidParameter(error: unknown): boolean {
 }
 
 /** The error of a letter over the limit. */
-export function tooLarge(id: string, bytes: number, maxBytes: number): DeadLetterError {
-  return new DeadLetterError(
+export function tooLarge(id: string, bytes: number, maxBytes: number): DeadLetterStoreError {
+  return new DeadLetterStoreError(
     'DEAD_LETTER_TOO_LARGE',
     `Cannot store dead letter ${id} in its queue: it takes ${bytes} bytes and the queue accepts ${maxBytes}. Use a store without that limit for this topic.`,
     { limit: 'MaximumMessageSize' },
@@ -38,10 +38,10 @@ export function sqsError(error: unknown, id: string, queueUrl: string): KedgeErr
   }
   if (failure === 'denied') return refused('CLUSTER_AUTHORIZATION_FAILED', `${failed}. Allow sqs:SendMessage.`, error)
   if (failure === 'unauthenticated') return refused('UNAUTHENTICATED', `${failed}. Check the credentials.`, error)
-  if (failure === 'for now') return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', failed, { cause: error })
+  if (failure === 'for now') return new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', failed, { cause: error })
   return refused('INVALID_REQUEST', failed, error)
 }
 
-function refused(code: ErrorCode, message: string, cause: unknown): DeadLetterError {
-  return new DeadLetterError(code, message, { cause, retriable: false })
+function refused(code: ErrorCode, message: string, cause: unknown): DeadLetterStoreError {
+  return new DeadLetterStoreError(code, message, { cause, retriable: false })
 }

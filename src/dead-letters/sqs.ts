@@ -19,7 +19,7 @@ import {
 import type { Call } from '../broker.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterStore } from '../dead-letter.ts'
-import { ConfigError, DeadLetterError } from '../errors.ts'
+import { ConfigError, DeadLetterStoreError } from '../errors.ts'
 import { bytesOf } from '../record.ts'
 import { attempt, checkCall, unsupported } from './call.ts'
 import { encodeDeadLetter } from './codec.ts'
@@ -146,7 +146,7 @@ class SqsDeadLetters implements DeadLetterStore {
   async #checkAttempts(): Promise<void> {
     const maxAttempts = await this.#client.config.maxAttempts()
     if (maxAttempts <= 1) return
-    throw new DeadLetterError(
+    throw new DeadLetterStoreError(
       'INVALID_CONFIG',
       `Cannot use the SQS client for dead letters: it makes up to ${maxAttempts} attempts. Make it with maxAttempts: 1.`,
     )

@@ -8,7 +8,7 @@
 import { appendOnce } from '../append-once.ts'
 import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, type NewTopic } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
-import { BrokerError, DeadLetterError } from '../errors.ts'
+import { BrokerError, DeadLetterStoreError } from '../errors.ts'
 import { checkCall, idParts, listLimit, matches, unsupported } from './call.ts'
 import { digestOf } from '../digest.ts'
 import type { HeaderDialect } from './topic-dialects.ts'
@@ -110,7 +110,7 @@ class TopicDeadLetters implements DeadLetterStore {
       if (found === 'end') return undefined
       if (found.letter?.id === id) return found.letter
     }
-    throw new DeadLetterError(
+    throw new DeadLetterStoreError(
       'LIMIT_EXCEEDED',
       `Cannot find dead letter ${id}: it is not among the first ${this.#maxScanRecords} records. Raise maxScanRecords or list from a cursor.`,
       { limit: 'maxScanRecords' },
@@ -163,8 +163,8 @@ class TopicDeadLetters implements DeadLetterStore {
   }
 }
 
-function wouldLoop({ id, record }: DeadLetter): DeadLetterError {
-  return new DeadLetterError(
+function wouldLoop({ id, record }: DeadLetter): DeadLetterStoreError {
+  return new DeadLetterStoreError(
     'INVALID_CONFIG',
     `Cannot store dead letter ${id}: its dead-letter topic is ${record.topic}, from which it was read; it would come again for ever. Name another topic.`,
   )
@@ -182,20 +182,20 @@ function storeError(error: unknown, topic: string, { id }: DeadLetter): unknown 
   }
   const failed = `Cannot store dead letter ${id} in topic ${topic}`
   if (code === 'MESSAGE_TOO_LARGE' || code === 'LIMIT_EXCEEDED') {
-    return new DeadLetterError(
+    return new DeadLetterStoreError(
       'DEAD_LETTER_TOO_LARGE',
       `${failed}: with its headers it is larger than the topic or the broker accepts. Raise the topic's maxRecordBytes.`,
       { limit: 'maxRecordBytes', ...details },
     )
   }
   if (code === 'UNKNOWN_TOPIC_OR_PARTITION') {
-    return new DeadLetterError(code, `${failed}: there is no such topic. Create it or set createTopics.`, {
+    return new DeadLetterStoreError(code, `${failed}: there is no such topic. Create it or set createTopics.`, {
       ...details,
       retriable: false,
     })
   }
   if (retriable && code !== 'TIMEOUT' && code !== 'NETWORK') {
-    return new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', `${failed}: ${error.message}`, details)
+    return new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', `${failed}: ${error.message}`, details)
   }
-  return new DeadLetterError(code, `${failed}: ${error.message}`, details)
+  return new DeadLetterStoreError(code, `${failed}: ${error.message}`, details)
 }

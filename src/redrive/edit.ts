@@ -1,7 +1,7 @@
 /** Hands one letter back with another value. */
 import type { App } from '../app.ts'
 import type { DeadLetter, DeadLetterId } from '../dead-letter.ts'
-import { DeadLetterError, RecordError } from '../errors.ts'
+import { DeadLetterStoreError, RecordError } from '../errors.ts'
 import type { ConsumerRecord } from '../record.ts'
 import type { RedriveSettings } from '../redrive.ts'
 import { checkValue, readValue, sizeError } from '../topic.ts'
@@ -67,6 +67,6 @@ async function accept(topic: Topic, { value }: ConsumerRecord): Promise<void> {
   await checkValue(topic, readValue(topic, value))
 }
 
-function refusal(id: DeadLetterId, why: string): DeadLetterError {
-  return new DeadLetterError('INVALID_REQUEST', `Cannot redrive the edited letter ${id}: ${why}`)
+function refusal(id: DeadLetterId, why: string): DeadLetterStoreError {
+  return new DeadLetterStoreError('INVALID_REQUEST', `Cannot redrive the edited letter ${id}: ${why}`)
 }

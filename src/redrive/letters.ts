@@ -1,6 +1,6 @@
 /** The letters that a redrive is about, oldest first, whatever the order in which their store lists them. */
 import type { DeadLetter, DeadLetterId, DeadLetterStore } from '../dead-letter.ts'
-import { DeadLetterError } from '../errors.ts'
+import { DeadLetterStoreError } from '../errors.ts'
 import type { RedriveFilter } from '../redrive.ts'
 import type { RedriveCalls } from './calls.ts'
 
@@ -64,13 +64,13 @@ export async function* oldestFirst(
 
 /**
  * Deletes a letter that was handed back.
- * @throws {DeadLetterError} UNSUPPORTED where it stays, as in a chain of which one store cannot delete: each run would hand it
+ * @throws {DeadLetterStoreError} UNSUPPORTED where it stays, as in a chain of which one store cannot delete: each run would hand it
  * back again · as the store does
  */
 export async function deleteLetter(store: DeadLetterStore, calls: RedriveCalls, id: DeadLetterId): Promise<void> {
   const wasThere = await calls.make((call) => store.delete(id, call))
   if (wasThere || !store.features.get || (await calls.make((call) => store.get(id, call))) === undefined) return
-  throw new DeadLetterError(
+  throw new DeadLetterStoreError(
     'UNSUPPORTED',
     `Cannot delete dead letter ${id}, which was handed back: its store does not delete, and each run would hand it back again. Keep letters in stores that do.`,
   )

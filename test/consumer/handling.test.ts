@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { MAX_CAUSE_BYTES } from '../../src/dead-letter.ts'
 import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
-import { BrokerError, DeadLetterError } from '../../src/errors.ts'
+import { BrokerError, DeadLetterStoreError } from '../../src/errors.ts'
 import { headersOf } from '../../src/headers.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
 import type { ProducerRecord } from '../../src/record.ts'
@@ -71,7 +71,7 @@ const poisons: Record<
     handler: () => reject('unknown customer'),
     reason: 'rejected',
     attempts: 1,
-    name: 'RejectError',
+    name: 'DeadLetterError',
   },
   'makes its handler fail for good': {
     handler: () => {
@@ -468,7 +468,7 @@ describe('a dead-letter store', () => {
         if (textOf(record.value) === 'poison') throw new Error('no')
       },
       wrapLetters: (store) =>
-        failing(store, () => (isDown ? new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', '503') : undefined)),
+        failing(store, () => (isDown ? new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', '503') : undefined)),
     })
     await bench.produce(['a', 'poison', 'b'], 0)
     await bench.produce(['a', 'b', 'c'], 1)
@@ -493,7 +493,7 @@ describe('a dead-letter store', () => {
   test('that is down for every partition ends the run', async () => {
     const bench = await openBench({
       handler: () => Promise.reject(new Error('no')),
-      wrapLetters: (store) => failing(store, () => new DeadLetterError('NETWORK', 'gone')),
+      wrapLetters: (store) => failing(store, () => new DeadLetterStoreError('NETWORK', 'gone')),
     })
     await bench.produce(['a'])
 
@@ -507,7 +507,7 @@ describe('a dead-letter store', () => {
       wrapLetters: (store) =>
         failing(store, () => {
           puts += 1
-          return new DeadLetterError('DEAD_LETTER_TOO_LARGE', 'big')
+          return new DeadLetterStoreError('DEAD_LETTER_TOO_LARGE', 'big')
         }),
     })
     await bench.produce(['a'])
@@ -523,7 +523,7 @@ describe('a dead-letter store', () => {
     const bench = await openBench({
       handler: () => Promise.reject(new Error('no')),
       wrapLetters: (store) =>
-        failing(store, () => (failures-- > 0 ? new DeadLetterError('TIMEOUT', 'slow') : undefined), true),
+        failing(store, () => (failures-- > 0 ? new DeadLetterStoreError('TIMEOUT', 'slow') : undefined), true),
     })
     await bench.produce(['a'])
 

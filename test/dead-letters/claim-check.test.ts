@@ -7,7 +7,7 @@ import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { s3DeadLetters } from '../../src/dead-letters/s3.ts'
 import { sqliteDeadLetters } from '../../src/dead-letters/sqlite.ts'
 import { MAX_SQS_MESSAGE_BYTES, sqsDeadLetters } from '../../src/dead-letters/sqs.ts'
-import { DeadLetterError } from '../../src/errors.ts'
+import { DeadLetterStoreError } from '../../src/errors.ts'
 import { bytesOf } from '../../src/record.ts'
 import { describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
 import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
@@ -185,7 +185,7 @@ test('a record that was made to look like a reference comes back as it is', asyn
 })
 
 test('any other failure of the store is its own', async () => {
-  const failure = new DeadLetterError('UNAUTHENTICATED', 'no')
+  const failure = new DeadLetterStoreError('UNAUTHENTICATED', 'no')
   const store: DeadLetterStore = Object.assign(memoryDeadLetters(), { put: () => Promise.reject(failure) })
   const objects = memoryDeadLetters()
 

@@ -5,7 +5,7 @@ import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import { fallbackDeadLetters } from '../../src/dead-letters/fallback.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { sqsDeadLetters } from '../../src/dead-letters/sqs.ts'
-import { DeadLetterError, type ErrorCode } from '../../src/errors.ts'
+import { DeadLetterStoreError, type ErrorCode } from '../../src/errors.ts'
 import { describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
 import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
 import { FakeClock } from '../support/clock.ts'
@@ -28,8 +28,8 @@ function failing(failure: Error | undefined): Failing {
   return store
 }
 
-const failureOf = (code: ErrorCode, details = {}): DeadLetterError =>
-  new DeadLetterError(code, `as told: ${code}`, details)
+const failureOf = (code: ErrorCode, details = {}): DeadLetterStoreError =>
+  new DeadLetterStoreError(code, `as told: ${code}`, details)
 const offsetsIn = async (store: DeadLetterStore): Promise<number[]> =>
   (await store.list()).items.map(({ record }) => record.offset)
 
@@ -77,7 +77,11 @@ describe('a put', () => {
 
     const thrown: unknown = await store.put(letter()).catch((error: unknown) => error)
 
-    expect(thrown).toMatchObject({ name: 'DeadLetterError', code: 'DEAD_LETTER_STORE_UNAVAILABLE', retriable: true })
+    expect(thrown).toMatchObject({
+      name: 'DeadLetterStoreError',
+      code: 'DEAD_LETTER_STORE_UNAVAILABLE',
+      retriable: true,
+    })
     const { cause, message } = thrown as Error
     expect(cause).toBeInstanceOf(AggregateError)
     expect((cause as AggregateError).errors).toEqual(failures)
@@ -107,7 +111,7 @@ describe('a put', () => {
   })
 
   test('has a message of 4 KiB at most, however much the stores say', async () => {
-    const long = new DeadLetterError('NETWORK', 'x'.repeat(100_000))
+    const long = new DeadLetterStoreError('NETWORK', 'x'.repeat(100_000))
     const store = fallbackDeadLetters([failing(long), failing(long), failing(long)])
 
     const thrown: unknown = await store.put(letter({ groupId: 'g'.repeat(9_000) })).catch((error: unknown) => error)

@@ -81,7 +81,7 @@ describe('a send that fails', () => {
     const cause = new Error(message)
     const store = queueDeadLetters({ queue: { send: () => Promise.reject(cause) } })
 
-    await expect(store.put(letter())).rejects.toMatchObject({ name: 'DeadLetterError', code, retriable, cause })
+    await expect(store.put(letter())).rejects.toMatchObject({ name: 'DeadLetterStoreError', code, retriable, cause })
   })
 
   test('that never answers ends with TIMEOUT', async () => {

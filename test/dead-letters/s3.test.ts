@@ -175,7 +175,7 @@ describe('s3 failures', () => {
     await using store = storeOn('no-such-bucket')
 
     await expect(store.put(letter())).rejects.toMatchObject({
-      name: 'DeadLetterError',
+      name: 'DeadLetterStoreError',
       code: 'INVALID_CONFIG',
       retriable: false,
     })
@@ -217,7 +217,7 @@ describe('s3 failures', () => {
     )
     await using store = storeOn('b', { endpoint: raw.url })
 
-    await expect(store.put(letter())).rejects.toMatchObject({ name: 'DeadLetterError', code: expected, retriable })
+    await expect(store.put(letter())).rejects.toMatchObject({ name: 'DeadLetterStoreError', code: expected, retriable })
 
     expect(raw.requests()).toBe(1)
   })
@@ -233,7 +233,7 @@ describe('s3 failures', () => {
       () => store.get(letter().id, { timeoutMs }),
       () => store.delete(letter().id, { timeoutMs }),
     ]) {
-      await expect(call()).rejects.toMatchObject({ name: 'DeadLetterError', code: 'TIMEOUT', retriable: true })
+      await expect(call()).rejects.toMatchObject({ name: 'DeadLetterStoreError', code: 'TIMEOUT', retriable: true })
     }
   })
 })

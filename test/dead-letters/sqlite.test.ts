@@ -181,7 +181,7 @@ test('a put that finds the file locked fails by name after the busy timeout, and
   other.exec('BEGIN IMMEDIATE')
 
   await expect(store.put(letter())).rejects.toMatchObject({
-    name: 'DeadLetterError',
+    name: 'DeadLetterStoreError',
     code: 'DEAD_LETTER_STORE_UNAVAILABLE',
     retriable: true,
   })

@@ -79,7 +79,7 @@ describe('sqs failures', () => {
     await using store = storeOn(`${server.url}/000000000000/no-such-queue`)
 
     await expect(store.put(letter())).rejects.toMatchObject({
-      name: 'DeadLetterError',
+      name: 'DeadLetterStoreError',
       code: 'INVALID_CONFIG',
       retriable: false,
     })
@@ -102,7 +102,7 @@ describe('sqs failures', () => {
     expect(refused.map((result) => (result.status === 'rejected' ? (result.reason as unknown) : result))).toEqual(
       given.slice(2).map(() =>
         expect.objectContaining({
-          name: 'DeadLetterError',
+          name: 'DeadLetterStoreError',
           code: 'DEAD_LETTER_STORE_UNAVAILABLE',
           retriable: true,
         }),
@@ -129,7 +129,7 @@ describe('sqs failures', () => {
     )
     await using store = storeOn(`${raw.url}/0/q`)
 
-    await expect(store.put(letter())).rejects.toMatchObject({ name: 'DeadLetterError', code, retriable })
+    await expect(store.put(letter())).rejects.toMatchObject({ name: 'DeadLetterStoreError', code, retriable })
 
     expect(raw.requests()).toBe(1)
   })
@@ -158,7 +158,7 @@ describe('sqs failures', () => {
     const reason = new Error('the run is over')
 
     await expect(store.put(letter(), { timeoutMs: 50 })).rejects.toMatchObject({
-      name: 'DeadLetterError',
+      name: 'DeadLetterStoreError',
       code: 'TIMEOUT',
       retriable: true,
     })

@@ -220,7 +220,7 @@ describe('the dead-letter topic', () => {
     const store = topicDeadLetters({ broker, createTopics: false })
 
     await expect(store.put(letter())).rejects.toMatchObject({
-      name: 'DeadLetterError',
+      name: 'DeadLetterStoreError',
       code: 'UNKNOWN_TOPIC_OR_PARTITION',
       retriable: false,
     })
@@ -329,7 +329,7 @@ describe('a broker that fails', () => {
     })
 
     await expect(topicDeadLetters({ broker: failing }).put(letter())).rejects.toMatchObject({
-      name: 'DeadLetterError',
+      name: 'DeadLetterStoreError',
       code: expected,
       retriable,
       cause,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import * as z from 'zod'
 import { defineApp } from '../../src/app.ts'
-import { DeadLetterError, RecordError } from '../../src/errors.ts'
+import { DeadLetterStoreError, RecordError } from '../../src/errors.ts'
 import { headersOf } from '../../src/headers.ts'
 import type { LogEvent } from '../../src/logger.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
@@ -141,7 +141,7 @@ describe('an edit', () => {
     const value = bytesOf('{"total":9}')
     const refused = async (of: string, why: string): Promise<void> => {
       const refusal = finish(bench.clock, bench.redrive().edit({ actor, id: of, value }))
-      await expect(refusal).rejects.toBeInstanceOf(DeadLetterError)
+      await expect(refusal).rejects.toBeInstanceOf(DeadLetterStoreError)
       await expect(refusal).rejects.toThrow(why)
     }
 

@@ -3,7 +3,7 @@ import { defineApp } from '../../src/app.ts'
 import { createConsumer } from '../../src/consumer.ts'
 import { fallbackDeadLetters } from '../../src/dead-letters/fallback.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
-import { BrokerError, ConfigError, DeadLetterError } from '../../src/errors.ts'
+import { BrokerError, ConfigError, DeadLetterStoreError } from '../../src/errors.ts'
 import { headersOf } from '../../src/headers.ts'
 import type { LogEvent } from '../../src/logger.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
@@ -471,7 +471,7 @@ describe('a redrive', () => {
     const store = new Proxy(bench.letters, {
       get: (target, name) =>
         name === 'delete'
-          ? () => Promise.reject(new DeadLetterError('DEAD_LETTER_STORE_UNAVAILABLE', 'down', { retriable: true }))
+          ? () => Promise.reject(new DeadLetterStoreError('DEAD_LETTER_STORE_UNAVAILABLE', 'down', { retriable: true }))
           : (Reflect.get(target, name) as unknown),
     })
 

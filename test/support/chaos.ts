@@ -1,7 +1,7 @@
 /** A seeded source of chance, and a broker and store that lose requests and answers, and die, as chance has it. */
 import type { Broker } from '../../src/broker.ts'
 import type { DeadLetterStore } from '../../src/dead-letter.ts'
-import { BrokerError, DeadLetterError } from '../../src/errors.ts'
+import { BrokerError, DeadLetterStoreError } from '../../src/errors.ts'
 import { withCalls } from './consumer.ts'
 
 /** Numbers from 0 to 1, always the same for a seed (mulberry32). */
@@ -54,7 +54,7 @@ export class Chaos {
   }
 
   letters(store: DeadLetterStore): DeadLetterStore {
-    return { ...store, put: this.#unreliable(store.put.bind(store), () => new DeadLetterError('NETWORK', 'lost')) }
+    return { ...store, put: this.#unreliable(store.put.bind(store), () => new DeadLetterStoreError('NETWORK', 'lost')) }
   }
 
   #unreliable<A extends unknown[], R>(

@@ -22,8 +22,8 @@ import type { RunReport } from '../../src/consumer/report.ts'
 import { deadLetterId } from '../../src/dead-letter.ts'
 import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
-import { BrokerError, DeadLetterError } from '../../src/errors.ts'
-import { RejectError, RetryAfterError, SkipError, StopError } from '../../src/handler-errors.ts'
+import { BrokerError, DeadLetterStoreError } from '../../src/errors.ts'
+import { DeadLetterError, RetryAfterError, SkipError, StopError } from '../../src/handler-errors.ts'
 import { bytesOf } from '../../src/record.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
 import { returned } from '../../src/return-topic.ts'
@@ -431,7 +431,7 @@ export class World {
 
   #outcome(life: Life, subject: Subject): void {
     const { kind, failures, calls, id } = subject
-    if (kind === 'rejects') throw new RejectError('never')
+    if (kind === 'rejects') throw new DeadLetterError('never')
     if (kind === 'skips') {
       subject.isSkipped = true
       life.skipped += 1
@@ -581,8 +581,8 @@ export class World {
     const fails = (): boolean => this.#random() < lostLetters
     const lost = (): Error =>
       this.#chance(0.5)
-        ? new DeadLetterError('NETWORK', 'lost')
-        : new DeadLetterError('DEAD_LETTER_TOO_LARGE', 'too large', { limit: 'maxLetterBytes' })
+        ? new DeadLetterStoreError('NETWORK', 'lost')
+        : new DeadLetterStoreError('DEAD_LETTER_TOO_LARGE', 'too large', { limit: 'maxLetterBytes' })
     return {
       ...store,
       put: async (letter, call) => {

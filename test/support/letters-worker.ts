@@ -6,7 +6,7 @@ import { type LocalWorker, openLocalWorker } from '../../scripts/local-worker.ts
 import type { Call } from '../../src/broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../../src/dead-letter.ts'
 import { decodeDeadLetter, encodeDeadLetter } from '../../src/dead-letters/codec.ts'
-import { DeadLetterError, isErrorCode } from '../../src/errors.ts'
+import { DeadLetterStoreError, isErrorCode } from '../../src/errors.ts'
 import type { LettersCall, LettersOutcome } from './letters-worker/worker.ts'
 
 /** The Worker with its bindings. */
@@ -71,8 +71,8 @@ function storeOver(
     if (!('failure' in outcome)) return outcome
     const { name, message, code = '', retriable = false, limit } = outcome.failure
     if (reason instanceof Error && message === reason.message) throw reason
-    if (name !== 'DeadLetterError' || !isErrorCode(code)) throw new Error(`${name}: ${message}`)
-    throw new DeadLetterError(code, message, { retriable, ...(limit === undefined ? {} : { limit }) })
+    if (name !== 'DeadLetterStoreError' || !isErrorCode(code)) throw new Error(`${name}: ${message}`)
+    throw new DeadLetterStoreError(code, message, { retriable, ...(limit === undefined ? {} : { limit }) })
   }
   const lettersOf = (outcome: LettersOutcome): DeadLetter[] =>
     'letters' in outcome ? outcome.letters.map(decodeDeadLetter) : []

@@ -7,7 +7,7 @@ import { headersOf } from '../../src/headers.ts'
 import { bytesOf } from '../../src/record.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
 import { fieldNames } from '../../src/route-table.ts'
-import { reject, RejectError } from '../../src/handler-errors.ts'
+import { reject, DeadLetterError } from '../../src/handler-errors.ts'
 import { createRouter } from '../../src/router.ts'
 import type { RouteMatch, Router } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
@@ -146,7 +146,7 @@ describe('a router', () => {
   test('reject throws an error with its reason and cause', () => {
     const cause = new Error('why')
 
-    expect(() => reject('unknown customer', { cause })).toThrow(RejectError)
+    expect(() => reject('unknown customer', { cause })).toThrow(DeadLetterError)
     expect(() => reject('unknown customer')).toThrow('unknown customer')
   })
 })

@@ -10,7 +10,7 @@ export function closeCases(subject: Subject): void {
     await store.close()
     await store.close()
 
-    const refusal = { name: 'DeadLetterError', code: 'CLOSED', retriable: false }
+    const refusal = { name: 'DeadLetterStoreError', code: 'CLOSED', retriable: false }
     await expect(store.put(letter())).rejects.toMatchObject(refusal)
     await expect(store.list()).rejects.toMatchObject(refusal)
     await expect(store.get(letter().id)).rejects.toMatchObject(refusal)

@@ -139,7 +139,7 @@ export function putCases(subject: Subject): void {
       expect(plain(await stored())).toEqual(plain([given]))
     } else {
       await expect(store.put(given)).rejects.toMatchObject({
-        name: 'DeadLetterError',
+        name: 'DeadLetterStoreError',
         code: 'DEAD_LETTER_TOO_LARGE',
         retriable: false,
       })
