@@ -3,7 +3,7 @@ import { backoffMs } from '../backoff.ts'
 import type { Backoff } from '../backoff.ts'
 import type { Broker, GroupInstance } from '../broker.ts'
 import type { Clock } from '../clock.ts'
-import { KedgeError } from '../errors.ts'
+import { BrokerError, KedgeError } from '../errors.ts'
 import type { Random } from '../random.ts'
 import type { Calls } from './calls.ts'
 
@@ -24,7 +24,7 @@ export interface ClaimScope {
    * of the claim's life after the last renewal, and again, `isLast`, after another third.
    */
   readonly onSpent: (isLast: boolean) => void
-  /** Another run has the claim. */
+  /** Another run has the claim, or may have had it. */
   readonly onClaimLost: (error: KedgeError) => void
 }
 
@@ -51,6 +51,17 @@ export class Claim {
     if (this.#cancelTimer === undefined) this.#arm(this.#dueAt())
   }
 
+  /**
+   * Gives the claim up where it lapsed: the run stood still, or could reach nobody, for the whole of its life. Another run may
+   * have had it since and given it back, and nobody would refuse this one what it does with older offsets.
+   */
+  checkLapse(): void {
+    const { clock, claimTtlMs, runId, onClaimLost } = this.#scope
+    if (this.#contactAt === undefined || clock.monotonic() < this.#contactAt + claimTtlMs) return
+    const message = `Cannot go on with run ${runId}: its claim was not renewed for ${claimTtlMs} ms, and lapsed. The next run starts from the committed offsets.`
+    onClaimLost(new BrokerError('CLAIM_LOST', message))
+  }
+
   close(): void {
     this.#cancelTimer?.()
   }
@@ -66,7 +77,9 @@ export class Claim {
   }
 
   async #onTimer(): Promise<void> {
-    const { clock, random, calls, claimTtlMs, backoff, onSpent } = this.#scope
+    const { clock, random, calls, claimTtlMs, backoff, ending, onSpent } = this.#scope
+    this.checkLapse()
+    if (ending.aborted) return
     const now = clock.monotonic()
     if (now < this.#dueAt()) return this.#arm(this.#dueAt())
     if (!calls.mayMake) {

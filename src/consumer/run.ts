@@ -248,6 +248,9 @@ export class Run {
   #take(answer: PollResult, asked: Asked, startedAt: number, recalled: ReadonlyMap<string, Progress>): void {
     if (this.#ended === 'claim-lost') return
     this.#claim.renewed(startedAt)
+    // An answer that was so long under way came to a run that may have been overtaken.
+    this.#claim.checkLapse()
+    if (this.#isClaimLost()) return
     this.#cause = undefined
     this.#isJoining = false
     this.#tally.polled += answer.records.length
@@ -334,6 +337,7 @@ export class Run {
       if (this.#ended !== undefined || this.#hasRoom()) break
       await this.#change()
     }
+    this.#claim.checkLapse()
     if (this.#ended !== undefined) return false
     if (this.#scope.clock.monotonic() >= this.#scope.budget.takeUntil) this.#stopTaking('deadline')
     else if (!this.#calls.maySpare) this.#stopReading('calls')
