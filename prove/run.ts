@@ -7,17 +7,19 @@ import { parseArgs } from 'node:util'
 import { stopSignal } from '../scripts/stop-signal.ts'
 import { batches } from './batches.ts'
 import { checker } from './checker.ts'
+import { consumer } from './consumer.ts'
 import { kafkaFaults } from './kafka-faults.ts'
 import { logFsyncError } from './log-fsync-error.ts'
 import { logKill } from './log-kill.ts'
 import { logPowerLoss } from './log-power-loss.ts'
 import { model } from './model.ts'
 import { runSim } from './run-sim.ts'
-import type { Proof } from './proof.ts'
+import type { Proof, ProofResult } from './proof.ts'
 
 const proofs: Readonly<Record<string, Proof>> = {
   checker,
   'run-sim': runSim,
+  consumer,
   'log-kill': logKill,
   'log-fsync-error': logFsyncError,
   'log-power-loss': logPowerLoss,
@@ -68,13 +70,24 @@ async function run(names: readonly string[], seed: number, quick: boolean): Prom
   for (const [name, { prove }] of Object.entries(proofs)) {
     if (names.length > 0 && !names.includes(name)) continue
     console.log(`proof ${name}, seed ${seed}${quick ? ', quick' : ''}`)
-    const { runs, violations, figures } = await prove({ seed, quick, stop, say: (line) => console.log(line) })
+    const { runs, violations, figures } = await outcomeOf(prove, seed, quick)
     rows.push({ proof: name, seed, runs, violations })
     console.log(JSON.stringify({ proof: name, seed, runs, violations, ...figures }))
     if (stop.aborted) return 130
   }
   if (names.length === 0) console.table(rows)
   return rows.every(({ runs, violations }) => runs > 0 && violations === 0) ? 0 : 1
+}
+
+/** A proof that cannot be made (a program is missing, a gateway does not start) is one that does not hold; the others go on. */
+async function outcomeOf(prove: Proof['prove'], seed: number, quick: boolean): Promise<ProofResult> {
+  try {
+    return await prove({ seed, quick, stop, say: (line) => console.log(line) })
+  } catch (failure) {
+    const error = failure instanceof Error ? failure.message : String(failure)
+    console.error(error)
+    return { runs: 0, violations: 1, figures: { error } }
+  }
 }
 
 function seedOf(text: string): number {

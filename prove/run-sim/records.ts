@@ -3,7 +3,19 @@ import type { ProducerRecord } from '../../src/record.ts'
 import { bytesOf } from '../../src/record.ts'
 
 /** What becomes of a record: most are handled, the others never. */
-export type Fate = 'good' | 'tombstone' | 'throws' | 'rejects' | 'hangs' | 'overflows' | 'not JSON' | 'no route'
+export type Fate =
+  | 'good'
+  | 'tombstone'
+  | 'throws'
+  | 'rejects'
+  | 'hangs'
+  | 'overflows'
+  | 'not JSON'
+  | 'no route'
+  /** JSON that a schema refuses. */
+  | 'wrong shape'
+  /** The same, and deeper than a stack. */
+  | 'too deep'
 
 const poison: readonly Fate[] = ['throws', 'rejects', 'hangs', 'not JSON', 'no route', 'throws', 'rejects', 'overflows']
 
@@ -13,6 +25,8 @@ export const TOPIC = 't'
 export const ROUTED = { name: 'to', value: 'handler' } as const
 /** Records share so many keys in each partition. */
 const KEYS = 3
+/** More than calls that call themselves get to. */
+const DEPTH = 50_000
 
 /** A fate by chance. */
 export function chooseFate(random: () => number, poisonShare: number): Fate {
@@ -42,5 +56,7 @@ export function recordOf(partition: number, lane: string, seq: number, fate: Fat
 function valueOf(fate: Fate, name: string): Uint8Array | null {
   if (fate === 'tombstone') return null
   if (fate === 'not JSON') return Uint8Array.of(0xff, 0x7b, 0x00, ...bytesOf(name))
+  if (fate === 'wrong shape') return bytesOf(JSON.stringify({ fate: null, name }))
+  if (fate === 'too deep') return bytesOf(`${'['.repeat(DEPTH)}"${name}"${']'.repeat(DEPTH)}`)
   return bytesOf(JSON.stringify({ fate, name }))
 }

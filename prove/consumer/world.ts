@@ -1,0 +1,467 @@
+/**
+ * A world for one scenario: the product's consumer over the product's log in memory, both as they are; time, chance, network and
+ * processes are those of `run-sim`. A scenario says what happens in it; the world writes a history down and judges it.
+ *
+ * It is one file because whatever a process does passes one place, which notes it and where the process may die.
+ */
+import * as z from 'zod'
+import { type App, type AppOptions, defineApp } from '../../src/app.ts'
+import type { Broker, CommitOptions, GroupInstance, OffsetCommit, PollResult } from '../../src/broker.ts'
+import { memoryBroker } from '../../src/brokers/memory.ts'
+import { type ConsumerOptions, createConsumer, type RunOptions } from '../../src/consumer.ts'
+import type { RunReport } from '../../src/consumer/report.ts'
+import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
+import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
+import { BrokerError, DeadLetterStoreError, KedgeError } from '../../src/errors.ts'
+import { reject } from '../../src/handler-errors.ts'
+import { type ConsumerRecord, partitionKey, textOf } from '../../src/record.ts'
+import { createRouter, type HandlerContext, type Ordering, type RouteOptions } from '../../src/router.ts'
+import { defineTopic } from '../../src/topic.ts'
+import { seeded } from '../../test/support/chaos.ts'
+import { FakeClock } from '../../test/support/clock.ts'
+import { withCalls } from '../../test/support/consumer.ts'
+import { check } from '../history/check.ts'
+import type { Item } from '../history/history.ts'
+import { fairWeather, Network, type Weather } from '../run-sim/network.ts'
+import { SimulatedProcess, WorldClock } from '../run-sim/process.ts'
+import { type Fate, recordOf, ROUTED, TOPIC } from '../run-sim/records.ts'
+import { atOf, contentOf, itemOf, Witness } from '../run-sim/witness.ts'
+import type { Bugs, Played } from './scenario.ts'
+
+/** What a process does one after the other: between any two of them it may die. */
+export const steps = [
+  'poll asked',
+  'poll served',
+  'progress asked',
+  'progress served',
+  'handler begins',
+  'handler works',
+  'handler is done',
+  'attempt failed',
+  'letter asked',
+  'letter served',
+  'commit asked',
+  'commit served',
+  'commit answered',
+  'claim asked',
+  'claim served',
+  'release asked',
+  'release served',
+] as const
+
+/** One of them. */
+export type Step = (typeof steps)[number]
+
+/** As the wall clocks of platforms, in whole milliseconds, whatever parts of them its timers take. */
+class WholeClock extends WorldClock {
+  override now(): number {
+    return Math.floor(super.now())
+  }
+}
+
+/** A process that may be told where to die. */
+export class Mortal extends SimulatedProcess {
+  readonly #death: { readonly step: Step; readonly nth: number } | undefined
+  /** How often it came to each step. */
+  readonly passed: Map<Step, number> = new Map()
+  /** Records whose handler it called to the end. */
+  readonly done: ConsumerRecord<unknown>[] = []
+
+  constructor(world: WorldClock, death?: { readonly step: Step; readonly nth: number }) {
+    super(world, Number.POSITIVE_INFINITY)
+    this.#death = death
+  }
+
+  /** Passes a step. Says whether it lives. */
+  at(step: Step): boolean {
+    const times = (this.passed.get(step) ?? 0) + 1
+    this.passed.set(step, times)
+    if (this.#death?.step === step && this.#death.nth === times) this.kill()
+    return !this.isDead
+  }
+}
+
+/** How a world is made. Times are milliseconds. */
+export interface WorldOptions {
+  readonly seed: number
+  /** @default 1 */
+  readonly partitions?: number
+  /** @default 'partition' */
+  readonly ordering?: Ordering
+  readonly route?: RouteOptions
+  readonly app?: Partial<AppOptions>
+  readonly consumer?: Partial<ConsumerOptions>
+  readonly weather?: Weather
+  /** How long a handler needs. @default 0: it answers at once */
+  readonly workMs?: (record: ConsumerRecord<unknown>) => number
+  /** What an attempt comes to. @default what the record was produced for */
+  readonly fateOf?: (record: ConsumerRecord<unknown>, context: HandlerContext) => Fate
+  /** Called when a handler is. */
+  readonly onHandler?: (process: Mortal, record: ConsumerRecord<unknown>, context: HandlerContext) => void
+  /** Whether the answer to a poll is cut off after it was sent. */
+  readonly cuts?: (instance: string, answer: PollResult) => boolean
+  /** The store. @default in memory */
+  readonly openLetters?: (broker: Broker) => DeadLetterStore
+  /** What happens in place of a put, which it is given. */
+  readonly putting?: (put: () => Promise<void>) => Promise<void>
+  readonly bugs?: Bugs | undefined
+}
+
+/** A run of a process. */
+export interface Running {
+  readonly process: Mortal
+  readonly runId: string
+  isOver: boolean
+  report: RunReport | undefined
+}
+
+/** How a run is started. */
+export interface StartOptions {
+  readonly process?: Mortal
+  /** @default 'a' */
+  readonly instance?: string
+  readonly run?: Partial<RunOptions>
+  /** As in `budget`. @default 5000 */
+  readonly runMs?: number
+}
+
+/** The group of a world. */
+export const GROUP = 'g'
+const STEP_MS = 50
+const MOST_ROUNDS = 60
+
+const valueSchema = z.object({ fate: z.string(), name: z.string() })
+
+/** One world. */
+export class World {
+  readonly random: () => number
+  readonly time: FakeClock = new FakeClock()
+  readonly clock: WorldClock = new WholeClock(this.time)
+  readonly broker: Broker
+  readonly letters: DeadLetterStore
+  readonly witness: Witness = new Witness()
+  readonly counts: Record<string, number> = {}
+  /** Every run, in the order of their starts. */
+  readonly started: Running[] = []
+  readonly #options: WorldOptions
+  readonly #network: Network
+  readonly #served: Broker
+  readonly #store: DeadLetterStore
+  readonly #fates = new Map<string, Fate>()
+  readonly #seqs = new Map<number, number>()
+  #runs = 0
+
+  constructor(options: WorldOptions) {
+    this.#options = options
+    this.random = seeded(options.seed)
+    this.#network = new Network(this.clock, this.random)
+    this.#network.weather = options.weather ?? fairWeather
+    this.broker = memoryBroker({ clock: this.clock })
+    this.letters = options.openLetters?.(this.broker) ?? memoryDeadLetters()
+    this.#served = options.bugs?.broker?.(this.broker) ?? this.broker
+    this.#store = options.bugs?.letters?.(this.letters) ?? this.letters
+  }
+
+  /** Makes the topic. Called first. */
+  async open(): Promise<void> {
+    await this.broker.createTopic({ topic: TOPIC, partitions: this.partitions, retentionMs: null })
+  }
+
+  get partitions(): number {
+    return this.#options.partitions ?? 1
+  }
+
+  get ordering(): Ordering {
+    return this.#options.ordering ?? 'partition'
+  }
+
+  /** A whole number from 0 to below `count`. */
+  below(count: number): number {
+    return Math.floor(this.random() * count)
+  }
+
+  count(what: string, by = 1): void {
+    this.counts[what] = (this.counts[what] ?? 0) + by
+  }
+
+  /** Produces one record for each fate, to a partition or to any. */
+  async produce(fates: readonly Fate[], partition?: number): Promise<void> {
+    const sent = fates.map((fate) => {
+      const to = partition ?? this.below(this.partitions)
+      const lane = `p${to}`
+      const seq = this.#seqs.get(to) ?? 0
+      this.#seqs.set(to, seq + 1)
+      this.#fates.set(`${lane}#${seq}`, fate)
+      const record = recordOf(to, lane, seq, fate)
+      const item: Item = { lane, seq, content: contentOf({ ...record, headers: record.headers ?? [] }) }
+      this.witness.note({ type: 'sent', ...item })
+      return { record, item }
+    })
+    const results = await this.broker.produce(sent.map(({ record }) => record))
+    for (const [index, { record, item }] of sent.entries()) {
+      const result = results[index]
+      if (result === undefined || result instanceof Error) throw new Error('Cannot produce in the world.')
+      this.witness.note({ type: 'acknowledged', ...item, ...atOf(result) })
+      this.witness.produced(atOf(result), textOf(record.key))
+    }
+    this.count('records', fates.length)
+  }
+
+  // --- runs -------------------------------------------------------------------------------------------------------------------
+
+  /** Starts a run as a fresh process does it: nothing is left of the one before. */
+  start({ process = new Mortal(this.clock), instance = 'a', run = {}, runMs = 5_000 }: StartOptions = {}): Running {
+    this.#runs += 1
+    const running: Running = { process, runId: `run-${this.#runs}`, isOver: false, report: undefined }
+    const consumer = createConsumer(this.#app(process), {
+      ...this.#options.consumer,
+      broker: this.witness.noted(this.#reached(process, instance), instance, running.runId),
+      deadLetters: this.#reachedStore(process),
+      groupInstanceId: instance,
+      clock: process,
+      random: this.random,
+    })
+    const options = { runId: running.runId, deadlineMs: process.now() + runMs, ...run }
+    this.count('runs')
+    this.started.push(running)
+    void this.#see(running, consumer.run(this.#options.bugs?.run?.(options) ?? options))
+    return running
+  }
+
+  /** A dead process says nothing. */
+  async #see(running: Running, ended: Promise<RunReport>): Promise<void> {
+    try {
+      const report = await ended
+      if (running.process.isDead) return
+      running.report = report
+      running.isOver = true
+      this.#judgeReport(report)
+    } catch (error) {
+      this.witness.complain(`${running.runId} threw ${String(error)}`)
+    }
+  }
+
+  /** Lets time pass until a run is over or its process dead, or so long has passed. */
+  async finish(running: Running, mostMs = 600_000): Promise<void> {
+    for (let passedMs = 0; passedMs < mostMs && !running.isOver && !running.process.isDead; passedMs += STEP_MS) {
+      await this.time.advance(STEP_MS)
+    }
+  }
+
+  /** One tick after the other, nothing failing any more, until all is handled and committed. */
+  async drain(start: StartOptions = {}, gapMs = 1_000): Promise<number> {
+    this.#network.weather = fairWeather
+    let ticks = 0
+    for (; ticks < MOST_ROUNDS && !(await this.isDone()); ticks++) {
+      await this.finish(this.start({ ...start, run: { stopWhenEmpty: true, ...start.run } }))
+      await this.time.advance(gapMs)
+    }
+    if (!(await this.isDone())) this.witness.complain(`in ${MOST_ROUNDS} ticks the work was not done`)
+    return ticks
+  }
+
+  async isDone(): Promise<boolean> {
+    const ends = await this.broker.offsets(this.places(), 'latest')
+    const committed = await this.broker.committed(GROUP, this.places())
+    return ends.every(({ offset }, index) => offset === 0 || committed[index]?.offset === offset)
+  }
+
+  places(): { topic: string; partition: number }[] {
+    return Array.from({ length: this.partitions }, (_, partition) => ({ topic: TOPIC, partition }))
+  }
+
+  /** What the dead-letter store holds. */
+  async allLetters(): Promise<DeadLetter[]> {
+    const letters: DeadLetter[] = []
+    let cursor: string | undefined
+    do {
+      const page = await this.letters.list({ limit: 1_000, ...(cursor === undefined ? {} : { cursor }) })
+      letters.push(...page.items)
+      ;({ cursor } = page)
+    } while (cursor !== undefined)
+    return letters
+  }
+
+  /** What a record was produced for. */
+  fateOf(record: Pick<ConsumerRecord<unknown>, 'headers'>): Fate {
+    const { lane, seq } = itemOf({ key: null, value: null, headers: record.headers })
+    return this.#fates.get(`${lane}#${seq}`) ?? 'good'
+  }
+
+  // --- the end ----------------------------------------------------------------------------------------------------------------
+
+  /** Judges all that happened. Called last. */
+  async judge(): Promise<Played> {
+    const call = this.witness.ask()
+    const offsets = await this.broker.committed(GROUP)
+    this.witness.note({ type: 'observed', call, offsets: offsets.map(atOf), isLast: true })
+    const log = new Map<string, Item[]>()
+    for (const at of this.places()) {
+      const limits = { maxWaitMs: 0, maxRecords: 100_000, maxBytes: 1 << 30 }
+      log.set(partitionKey(at), (await this.broker.fetch([{ ...at, offset: 0 }], limits)).map(itemOf))
+    }
+    const letters = (await this.allLetters()).map(({ record }) => ({ ...atOf(record), content: contentOf(record) }))
+    const isOrdered = this.ordering === 'partition'
+    const { violations, figures } = check(this.witness.history, { log, letters }, { mostOverMs: 0, isOrdered })
+    this.count('handledAgain', figures.handledAgain)
+    for (const [failure, times] of Object.entries(figures.failures)) this.count(`failed ${failure}`, times)
+    await this.broker.close()
+    return {
+      violations: [...this.witness.complaints, ...violations.map(({ kind, detail }) => `${kind}: ${detail}`)],
+      counts: this.counts,
+    }
+  }
+
+  #judgeReport(report: RunReport): void {
+    const { polled, handled, skipped, deadLettered, unfinished, remembered, lost, deferred, ended } = report
+    const letters = Object.values(deadLettered).reduce((sum, each) => sum + each, 0)
+    if (polled !== handled + skipped + letters + unfinished + remembered + lost + deferred) {
+      this.witness.complain(`a report does not add up: ${JSON.stringify(report)}`)
+    }
+    this.count(`ended ${ended}`)
+    this.count('retried', report.retried)
+  }
+
+  // --- handlers ---------------------------------------------------------------------------------------------------------------
+
+  #app(process: Mortal): App {
+    const topic = defineTopic(TOPIC, valueSchema, { tombstones: true })
+    const ordering = this.#options.bugs?.ordering ?? this.ordering
+    const router = createRouter().on(
+      { topic, headers: { [ROUTED.name]: ROUTED.value } },
+      (record, context) => this.#handle(process, record, context),
+      { ordering, ...this.#options.route },
+    )
+    return defineApp({
+      groupId: GROUP,
+      router,
+      attemptTimeoutMs: 500,
+      retry: { maxAttempts: 3, initialMs: 20, maxMs: 200 },
+      breaker: null,
+      ...this.#options.app,
+    })
+  }
+
+  #handle(process: Mortal, record: ConsumerRecord<unknown>, context: HandlerContext): unknown {
+    if (!process.at('handler begins')) return new Promise(() => {})
+    this.witness.handlerStarts(record, this.ordering)
+    this.#options.onHandler?.(process, record, context)
+    const fate = this.#options.fateOf?.(record, context) ?? this.fateOf(record)
+    const workMs = this.#options.workMs?.(record) ?? 0
+    if (workMs === 0) return this.#end(process, record, context, fate)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    process.after(Math.ceil(workMs / 2), () => {
+      if (process.at('handler works')) process.after(Math.ceil(workMs / 2), resolve)
+    })
+    return promise.then(() => this.#end(process, record, context, fate))
+  }
+
+  #end(process: Mortal, record: ConsumerRecord<unknown>, { signal }: HandlerContext, fate: Fate): unknown {
+    if (signal.aborted) throw new Error('too late')
+    if (fate === 'hangs') return new Promise(() => {})
+    if (fate !== 'good' && fate !== 'tombstone') {
+      if (!process.at('attempt failed')) return new Promise(() => {})
+      if (fate === 'overflows') return overflow(record.offset)
+      if (fate === 'rejects') reject('poison')
+      throw new Error('poison')
+    }
+    this.witness.handled(record)
+    process.done.push(record)
+    this.count('handled')
+    return process.at('handler is done') ? undefined : new Promise(() => {})
+  }
+
+  // --- what a process reaches -------------------------------------------------------------------------------------------------
+
+  #reached(process: Mortal, instance: string): Broker {
+    const broker = this.#served
+    return withCalls(broker, {
+      poll: (request, call) =>
+        this.#send(process, 'poll', call, async (served) => {
+          const answer = await broker.poll(request, served)
+          if (this.#options.cuts?.(instance, answer) !== true) return answer
+          this.count('cut')
+          throw new BrokerError('NETWORK', 'The connection was cut.')
+        }),
+      claim: (group, run, call) => this.#send(process, 'claim', call, () => broker.claim(group, run)),
+      committed: (groupId, partitions, call) =>
+        this.#send(process, 'progress', call, () => broker.committed(groupId, partitions)),
+      release: (group, runId, call) => this.#send(process, 'release', call, () => broker.release(group, runId)),
+      commit: async (group, offsets, options, call) => {
+        await this.#send(process, 'commit', call, () => this.#serveCommit(group, offsets, options))
+        if (!process.at('commit answered')) await new Promise(() => {})
+      },
+    })
+  }
+
+  async #send<R>(
+    process: Mortal,
+    kind: 'poll' | 'claim' | 'progress' | 'release' | 'commit' | 'letter',
+    call: Parameters<Broker['poll']>[1],
+    serve: (served: NonNullable<Parameters<Broker['poll']>[1]>) => Promise<R>,
+  ): Promise<R> {
+    if (!process.at(`${kind} asked`)) return await new Promise<R>(() => {})
+    return await this.#network.send({
+      process,
+      call,
+      refusals: kind === 'letter' ? ['DEAD_LETTER_STORE_UNAVAILABLE'] : ['NOT_COORDINATOR', 'OVERLOADED'],
+      serve: async (_, served) => {
+        const result = await serve(served)
+        process.at(`${kind} served`)
+        return result
+      },
+    })
+  }
+
+  /** A commit counts from here on, whether anybody hears of it or not. */
+  async #serveCommit(
+    group: GroupInstance,
+    offsets: readonly OffsetCommit[] | 'polled',
+    options: CommitOptions | undefined,
+  ): Promise<void> {
+    const before = await this.#claimant(group)
+    await this.#served.commit(group, offsets, options)
+    this.count('commits')
+    const after = await this.#claimant(group)
+    if (before === after && before !== undefined && before !== options?.runId) {
+      this.witness.complain(`a commit of ${options?.runId ?? 'nobody'} was taken while ${before} has the claim`)
+    }
+    for (const at of (await this.broker.committed(GROUP)).map(atOf)) {
+      if (!this.witness.isBehind(at)) this.witness.complain(`${at.place}@${at.offset} is committed and not handled`)
+    }
+  }
+
+  /** The run that has the claim on an instance. */
+  async #claimant({ groupInstanceId }: GroupInstance): Promise<string | undefined> {
+    const [group] = await this.broker.groups()
+    return group?.members.find((member) => member.groupInstanceId === groupInstanceId)?.runId ?? undefined
+  }
+
+  #reachedStore(process: Mortal): DeadLetterStore {
+    const store = this.#store
+    const { putting = (put) => put() } = this.#options
+    return {
+      ...store,
+      put: async (letter, call) => {
+        try {
+          await this.#send(process, 'letter', call, () =>
+            putting(async () => {
+              await store.put(letter)
+              this.witness.deadLettered(letter.record)
+              this.count('letters')
+            }),
+          )
+        } catch (error) {
+          // The port of a store has an error class of its own.
+          if (error instanceof DeadLetterStoreError || !(error instanceof KedgeError)) throw error
+          throw new DeadLetterStoreError(error.code, error.message)
+        }
+      },
+    }
+  }
+}
+
+/** Calls itself until there is no room. */
+function overflow(depth: number): number {
+  return overflow(depth + 1) + 1
+}

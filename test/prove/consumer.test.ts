@@ -1,0 +1,175 @@
+/** Each scenario of the consumer bites: with a bug put between the consumer and its world, one of a few plays shows it. */
+import { describe, expect, test } from 'vitest'
+import { shortOf } from '../../prove/consumer.ts'
+import { cutAnswers } from '../../prove/consumer/cut-answers.ts'
+import { deadlines } from '../../prove/consumer/deadlines.ts'
+import { deaths } from '../../prove/consumer/deaths.ts'
+import { failurePlans } from '../../prove/consumer/failure-plans.ts'
+import { overlaps } from '../../prove/consumer/overlaps.ts'
+import { poison } from '../../prove/consumer/poison.ts'
+import type { Bugs, Scenario } from '../../prove/consumer/scenario.ts'
+import { storeOutages } from '../../prove/consumer/store-outages.ts'
+import type { PollResult } from '../../src/broker.ts'
+import { KedgeError } from '../../src/errors.ts'
+import { withCalls } from '../support/consumer.ts'
+
+/** What a few plays complain of. Ends as soon as one does. */
+async function complaintsOf(scenario: Scenario, bugs: Bugs, plays = 12): Promise<string> {
+  for (let index = 0; index < plays; index++) {
+    const { violations } = await scenario.play(1_000_000 + index, index, bugs)
+    if (violations.length > 0) return violations.join('\n')
+  }
+  return ''
+}
+
+/** Commits one record more than a run asks for, where there is one. */
+const commitsAhead: Bugs = {
+  broker: (broker) =>
+    withCalls(broker, {
+      commit: async (group, offsets, options, call) => {
+        if (offsets === 'polled') return await broker.commit(group, offsets, options, call)
+        const ends = await broker.offsets(offsets, 'latest')
+        const further = offsets.map((entry, index) => ({
+          ...entry,
+          offset: Math.min(entry.offset + 1, ends[index]?.offset ?? entry.offset),
+        }))
+        await broker.commit(group, further, options, call)
+      },
+    }),
+}
+
+/** A poll moves the position because an answer was sent, whether it arrived or not. */
+function movesOnAnswer(): Bugs {
+  return {
+    broker: (broker) => {
+      const sent = new Map<string, number>()
+      return withCalls(broker, {
+        poll: async (request, call) => {
+          const answer: PollResult = await broker.poll(request, call)
+          const records = answer.records.filter(({ partition, offset }) => offset >= (sent.get(`${partition}`) ?? 0))
+          for (const { partition, offset } of records) sent.set(`${partition}`, offset + 1)
+          return { ...answer, records }
+        },
+      })
+    },
+  }
+}
+
+/** Every run has an instance of its own, so that none excludes another. */
+const noClaims: Bugs = {
+  broker: (broker) =>
+    withCalls(broker, {
+      poll: (request, call) => {
+        const { runId = 'x' } = request.run ?? {}
+        return broker.poll({ ...request, group: { ...request.group, groupInstanceId: runId } }, call)
+      },
+      commit: (group, offsets, { runId = 'x', ...options } = {}, call) =>
+        broker.commit({ ...group, groupInstanceId: runId }, offsets, { ...options, runId }, call),
+    }),
+}
+
+/** A commit of a run without the claim is taken. */
+const takesStaleCommits: Bugs = {
+  broker: (broker) =>
+    withCalls(broker, {
+      commit: async (group, offsets, options, call) => {
+        try {
+          await broker.commit(group, offsets, options, call)
+        } catch (error) {
+          if (!(error instanceof KedgeError) || error.code !== 'CLAIM_LOST') throw error
+          await broker.commit({ ...group, groupInstanceId: 'nobody' }, offsets)
+        }
+      },
+    }),
+}
+
+/** A letter is said to be stored before it is. */
+const forgetsLetters: Bugs = { letters: (store) => ({ ...store, put: () => Promise.resolve() }) }
+
+describe('a scenario of the consumer finds', () => {
+  test('a commit that is ahead when a run is killed', async () => {
+    expect(await complaintsOf(deaths, commitsAhead)).toContain('is committed and not handled')
+  })
+
+  test('a position that moves because an answer was sent', async () => {
+    expect(await complaintsOf(cutAnswers, movesOnAnswer())).toMatch(/was lost with an answer|not done|lost/)
+  })
+
+  test('two runs that work on one instance', async () => {
+    expect(await complaintsOf(overlaps, noClaims)).toContain('of two runs 0 were refused')
+  })
+
+  test('a commit of a fenced run that is taken', async () => {
+    expect(await complaintsOf(overlaps, takesStaleCommits)).toMatch(/while run-\d+ has the claim|stale commit/)
+  })
+
+  test('a dead letter whose bytes were changed', async () => {
+    const trimmed: Bugs = {
+      letters: (store) => ({
+        ...store,
+        put: (letter, call) => store.put({ ...letter, record: { ...letter.record, headers: [] } }, call),
+      }),
+    }
+
+    expect(await complaintsOf(poison, trimmed)).toContain('as written')
+  })
+
+  test('poison that a partition does not get past', async () => {
+    const refuses: Bugs = {
+      broker: (broker) => withCalls(broker, { commit: () => Promise.resolve() }),
+    }
+
+    expect(await complaintsOf(poison, refuses, 1)).toContain('the partition is not past')
+  })
+
+  test('handlers that begin out of order', async () => {
+    expect(await complaintsOf(failurePlans, { ordering: 'none' })).toContain('is open, and the order is by')
+  })
+
+  test('offsets that pass a record whose letter is not there', async () => {
+    expect(await complaintsOf(storeOutages, forgetsLetters)).toContain('letter lost')
+  })
+
+  test('a record with two letters', async () => {
+    const twice: Bugs = {
+      letters: (store) => ({
+        ...store,
+        put: async (letter, call) => {
+          await store.put(letter, call)
+          await store.put({ ...letter, id: `${letter.id}/again` }, call)
+        },
+      }),
+    }
+
+    expect(await complaintsOf(storeOutages, twice)).toContain('two letters')
+  })
+
+  test('a run that takes work until its deadline', async () => {
+    const noMargin: Bugs = { run: (options) => ({ ...options, budget: { ...options.budget, marginMs: 0 } }) }
+
+    expect(await complaintsOf(deadlines, noMargin)).toContain('a handler began within')
+  })
+
+  test('a run of which more than a batch comes again', async () => {
+    let commits = 0
+    const seldom: Bugs = {
+      broker: (broker) =>
+        withCalls(broker, {
+          commit: async (group, offsets, options, call) => {
+            commits += 1
+            if (commits % 40 === 0) await broker.commit(group, offsets, options, call)
+          },
+        }),
+    }
+
+    expect(await complaintsOf(deadlines, seldom)).toMatch(/records of run-\d+ came again/)
+  })
+})
+
+describe('too few tries', () => {
+  test('are a failure: fewer than needed in the full form, none in the quick one', () => {
+    expect(shortOf({ kills: 3 }, { kills: 2 }, false)).toEqual(['kills'])
+    expect(shortOf({ kills: 3 }, { kills: 3 }, false)).toEqual([])
+    expect(shortOf({ kills: 3, cuts: 1 }, { kills: 1 }, true)).toEqual(['cuts'])
+  })
+})
