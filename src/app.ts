@@ -2,7 +2,7 @@
  * An application: its group, topics and routes, free of any platform. Everything is checked when it is defined, so that
  * a mistake ends the start and not a record.
  */
-import { backoffDefaults } from './backoff.ts'
+import { backoffDefaults, MAX_WAIT_MS } from './backoff.ts'
 import type { AutoOffsetReset } from './broker.ts'
 import { ConfigError } from './errors.ts'
 import { MAX_KEEP_MS } from './idempotency.ts'
@@ -99,7 +99,6 @@ const parkingDefaults: Parking = Object.freeze({ maxRecords: 1_000, maxBytes: 8_
 
 const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
 const MAX_ATTEMPT_TIMEOUT_MS = 900_000
-const MAX_BACKOFF_MS = 86_400_000
 const MAX_CONCURRENCY = 1_000
 const MAX_STAGES = 10
 const MAX_STAGE_MS = 604_800_000
@@ -291,8 +290,8 @@ function retryProblems(where: string, retry: RetryOptions): string[] {
   return [
     ...rangeProblems(`${where}.maxAttempts`, retry.maxAttempts, 1, 100, true),
     ...rangeProblems(`${where}.maxAgeMs`, retry.maxAgeMs ?? undefined, 1, Number.MAX_SAFE_INTEGER, true),
-    ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_BACKOFF_MS, true),
-    ...rangeProblems(`${where}.maxMs`, retry.maxMs, initialMs, MAX_BACKOFF_MS, true),
+    ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_WAIT_MS, true),
+    ...rangeProblems(`${where}.maxMs`, retry.maxMs, initialMs, MAX_WAIT_MS, true),
     ...rangeProblems(`${where}.factor`, retry.factor, 1, 100, false),
     ...stageProblems(`${where}.topicDelaysMs`, retry.topicDelaysMs ?? []),
     ...(retry.when === undefined || typeof retry.when === 'function'

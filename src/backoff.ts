@@ -14,6 +14,12 @@ export interface BackoffOptions {
 /** Waits with nothing left open. */
 export type Backoff = Required<BackoffOptions>
 
+/**
+ * The longest wait that may be asked for, milliseconds: a day. A deadline must be a date that a commit can remember, whatever
+ * the other side asks for.
+ */
+export const MAX_WAIT_MS = 86_400_000
+
 /** Waits of 100 ms growing to 1 s. */
 export const backoffDefaults: Backoff = Object.freeze({ initialMs: 100, maxMs: 1_000, factor: 2 })
 

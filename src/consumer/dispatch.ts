@@ -8,6 +8,7 @@
  * It is one file because each outcome of a record decides what may begin, what is put off and what is left to the next run.
  */
 import type { Parking } from '../app.ts'
+import { MAX_WAIT_MS } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { HandlerError } from '../errors.ts'
 import type { ConsumerRecord, Offset } from '../record.ts'
@@ -62,11 +63,6 @@ export class Dispatch {
     this.#due = new DueQueue(scope.clock, (entry) => this.#onDue(entry))
   }
 
-  /** Records may be begun. */
-  get isTaking(): boolean {
-    return this.#isTaking
-  }
-
   /** Whether something is being handled, or will be before the run ends. */
   get isBusy(): boolean {
     // Of what is due, some may have been left to the next run since.
@@ -107,12 +103,8 @@ export class Dispatch {
     try {
       while (this.#mayBegin(lane) && this.#step(lane));
     } catch (error) {
-      this.#crash(error)
+      this.#scope.onCrash(error)
     }
-  }
-
-  #crash(error: unknown): void {
-    this.#scope.onCrash(error)
   }
 
   #mayBegin(lane: Lane): boolean {
@@ -173,9 +165,8 @@ export class Dispatch {
   /** A record that was put off in an earlier run, or is to be committed first. */
   #resume(entry: Entry, now: number): void {
     const { clock } = this.#scope
-    const { retry } = entry.found.plan
-    // A wall clock that was set back must not put a record off for longer than its policy does.
-    const waitMs = Math.min(entry.dueAtMs - clock.now(), Math.max(retry.maxMs, LONGEST_WAIT_MS))
+    // A wall clock that was set back must not put a record off for longer than a policy, or another side, may ask for.
+    const waitMs = Math.min(entry.dueAtMs - clock.now(), MAX_WAIT_MS)
     if (waitMs > 0) this.#putOff(entry, now + waitMs, entry.dueAtMs)
     else this.#attempt(entry, now)
   }
@@ -224,7 +215,7 @@ export class Dispatch {
     entry.isActive = true
     outcome
       .then((settled) => this.#after(entry, settled, number))
-      .catch((error: unknown) => this.#crash(error))
+      .catch((error: unknown) => this.#scope.onCrash(error))
       .finally(() => {
         this.active -= 1
         plan.active -= 1
@@ -370,7 +361,9 @@ export class Dispatch {
       this.#scope.lanes.unpark(entry)
       this.#parked.delete(entry)
       const { plan, origin = record } = found
-      this.#await(entry, this.#scope.handling.deadLetter(origin, 'exhausted', error, attempts, plan.route), attempts)
+      const subject = { record: origin, returned: found.returned, route: plan.route }
+      const outcome = this.#scope.handling.setAside.deadLetter(subject, 'exhausted', error, attempts)
+      this.#await(entry, outcome, attempts)
       return
     }
   }
@@ -422,6 +415,3 @@ function textOfKey(key: Uint8Array): string {
   for (const byte of key) text += String.fromCharCode(byte)
   return text
 }
-
-/** A policy whose longest wait is short still lets another side ask for as much. */
-const LONGEST_WAIT_MS = 86_400_000

@@ -2,41 +2,30 @@
  * What becomes of one record at one attempt: it is handled; or it is put off, as long as its retry policy allows; or it is a
  * dead letter; and where that cannot be stored, its partition stops.
  */
-import type { App } from '../app.ts'
-import { appendOnce } from '../append-once.ts'
 import { backoffMs } from '../backoff.ts'
-import type { Backoff } from '../backoff.ts'
-import type { Clock } from '../clock.ts'
-import { sleep } from '../clock.ts'
-import type { Broker, Call, NewTopic } from '../broker.ts'
-import { deadLetterFingerprint } from '../dead-letter-fingerprint.ts'
-import { deadLetterId } from '../dead-letter.ts'
-import type { DeadLetter, DeadLetterReason, DeadLetterStore } from '../dead-letter.ts'
-import { digestOf } from '../digest.ts'
-import { ConfigError, HandlerError, KedgeError, RecordError } from '../errors.ts'
+import type { DeadLetterReason } from '../dead-letter.ts'
+import { ConfigError, RecordError } from '../errors.ts'
+import type { KedgeError } from '../errors.ts'
 import type { IdempotencyStore } from '../idempotency.ts'
-import type { Log } from '../logger.ts'
-import type { Random } from '../random.ts'
 import type { ConsumerRecord } from '../record.ts'
 import { DeadLetterError, RetryAfterError, SkipError, StopError } from '../handler-errors.ts'
-import { retryTopicName, returned, returning } from '../return-topic.ts'
+import { returned } from '../return-topic.ts'
 import type { ReturnedRecord } from '../return-topic.ts'
 import { unread } from '../route-table.ts'
 import type { Matched } from '../route-table.ts'
-import type { Handler, OnceOptions } from '../router.ts'
+import type { Handler, OnceOptions, RetryDecision } from '../router.ts'
 import { checkValue, readValue } from '../topic.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptResult, AttemptScope, AttemptWork } from './attempt.ts'
-import type { Budget } from './budget.ts'
-import type { Calls } from './calls.ts'
-import { deadLetterCauseOf, runCauseOf } from './cause.ts'
+import { runCauseOf } from './cause.ts'
 import { EffectivelyOnce } from './effectively-once.ts'
 import type { MakeCall } from './effectively-once.ts'
 import type { Lane } from './lane.ts'
 import { keepsProgress, Plans } from './plan.ts'
 import type { Plan } from './plan.ts'
-import { longestWaitMs, returnTopicLike } from './return-topics.ts'
 import type { RunCause } from './report.ts'
+import { retryAfterOf, SetAside } from './set-aside.ts'
+import type { SetAsideScope } from './set-aside.ts'
 
 /** What became of a record. `deferred`: it is durable in a retry topic. After `retry`, `stopped` and `unfinished` its offset stays uncommitted. */
 export type Outcome =
@@ -58,18 +47,8 @@ export type Outcome =
   | { readonly kind: 'stopped'; readonly cause: RunCause }
 
 /** What handling needs of its run. */
-export interface HandlingScope extends AttemptScope {
-  readonly app: App
-  readonly broker: Broker
-  readonly deadLetters: DeadLetterStore
+export interface HandlingScope extends AttemptScope, SetAsideScope {
   readonly idempotency: IdempotencyStore | undefined
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Log | undefined
-  readonly budget: Budget
-  readonly calls: Calls
-  /** Aborted when nothing may wait any longer. */
-  readonly ending: AbortSignal
   /** As in `ConsumerOptions`. */
   readonly placeOf: ((record: ConsumerRecord) => Place) | undefined
 }
@@ -126,31 +105,24 @@ class BlockedError extends Error {
 const handled: Outcome = { kind: 'handled' }
 const skipped: Outcome = { kind: 'skipped' }
 const unfinished: Outcome = { kind: 'unfinished' }
-const deferred: Outcome = { kind: 'deferred' }
 
-/** Tries to store one dead letter. More would spend the run on a store that is down. */
-const MAX_PUTS = 4
-const putBackoff: Backoff = { initialMs: 100, maxMs: 2_000, factor: 3 }
-/** Of an idempotency key. */
-const MAX_KEY_LENGTH = 255
-/** A deadline must be a date that a commit can remember, whatever the other side asks for. */
-const MAX_RETRY_AFTER_MS = 86_400_000
 /** The part of a run that one record may need; the rest is for finding it and getting to it. */
 const USABLE_PART = 0.9
 
 /** The handling of records in one run. */
 export class Handling {
+  /** Makes durable elsewhere what is not handled here. */
+  readonly setAside: SetAside
   readonly #scope: HandlingScope
   readonly #plans: Plans
   readonly #found = new Map<Matched | 'unreadable' | undefined, Found>()
   readonly #usableMs: number
   /** The next run knows how often a record was tried. */
   readonly #isCounting: boolean
-  /** What is known of records that came back, for the letters they may become. */
-  readonly #returned = new WeakMap<ConsumerRecord, ReturnedRecord>()
 
   constructor(scope: HandlingScope) {
     this.#scope = scope
+    this.setAside = new SetAside(scope)
     this.#usableMs = (scope.budget.handleUntil - scope.budget.startedAt) * USABLE_PART
     this.#plans = new Plans(scope.app, this.#usableMs, (options) => this.#onceOf(options))
     this.#isCounting = keepsProgress(scope.app)
@@ -160,10 +132,7 @@ export class Handling {
   find(record: ConsumerRecord): Found {
     const { returnTopics } = this.#scope.app
     const back = returnTopics.size > 0 && returnTopics.has(record.topic) ? returned(record) : undefined
-    if (back !== undefined) {
-      this.#returned.set(back.record, back)
-      return { ...this.#foundFor(back.record), returned: back, origin: back.record }
-    }
+    if (back !== undefined) return { ...this.#foundFor(back.record), returned: back, origin: back.record }
     const { placeOf } = this.#scope
     return placeOf === undefined
       ? this.#foundFor(record)
@@ -199,7 +168,7 @@ export class Handling {
     const error = new RecordError(
       `A record of ${record.topic} cannot be routed: its routes ask for fields of the value, which is not JSON.`,
     )
-    return this.deadLetter(record, 'invalid', error, 0, null)
+    return this.setAside.deadLetter({ record, returned, route: null }, 'invalid', error, 0)
   }
 
   /** Makes the next attempt of a record that was put off. */
@@ -208,7 +177,7 @@ export class Handling {
   }
 
   #routed(work: Work, { route, json }: Matched, number: number, now: number): Outcome | Promise<Outcome> {
-    const { record, plan } = work
+    const { record, returned, plan } = work
     if (plan.once !== undefined) work.handler = this.#underLock(plan.once, work, route.handler)
     const { topic } = route.match
     if (typeof topic === 'string') return this.#attempt(work, number, now)
@@ -217,7 +186,7 @@ export class Handling {
       if (value instanceof Promise) work.handler = handlerAfter(value, work.handler)
       else work.typed = withValue(record, value)
     } catch (error) {
-      return this.deadLetter(record, 'invalid', error, 0, route.name)
+      return this.setAside.deadLetter({ record, returned, route: route.name }, 'invalid', error, 0)
     }
     return this.#attempt(work, number, now)
   }
@@ -256,7 +225,7 @@ export class Handling {
     }
     const error = new RecordError(`No route takes a record of ${record.topic}: add a route or set otherwise.`)
     if (otherwise === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
-    return this.deadLetter(record, 'unroutable', error, 0, null)
+    return this.setAside.deadLetter({ record, returned, route: null }, 'unroutable', error, 0)
   }
 
   #attempt(work: Work, number: number, now: number): Outcome | Promise<Outcome> {
@@ -273,25 +242,54 @@ export class Handling {
   #after(work: Work, number: number, result: AttemptResult): Outcome | Promise<Outcome> {
     if (result.kind === 'handled') return handled
     if (result.kind === 'given-up') return unfinished
-    const { record, plan } = work
     const { error } = result
     if (error instanceof BlockedError) return blockedBy(error, work)
-    if (error instanceof InvalidValue) return this.deadLetter(record, 'invalid', error.error, 0, plan.route)
-    if (error instanceof DeadLetterError) return this.deadLetter(record, 'rejected', error, number, plan.route)
+    if (error instanceof InvalidValue) return this.#deadLetter(work, 'invalid', error.error, 0)
+    if (error instanceof DeadLetterError) return this.#deadLetter(work, 'rejected', error, number)
     if (error instanceof SkipError) return skipped
     if (error instanceof StopError) return { kind: 'stopped', cause: runCauseOf(error) }
     if (!(error instanceof RetryAfterError)) {
-      const decision = plan.retry.when(error)
+      const decision = this.#decide(work, error)
       if (decision === 'skip') return skipped
       if (decision === 'stop') return { kind: 'stopped', cause: runCauseOf(error) }
-      if (decision === 'dead-letter') return this.deadLetter(record, 'rejected', error, number, plan.route)
+      if (decision === 'dead-letter') return this.#deadLetter(work, 'rejected', error, number)
     }
     const reason = this.#giveUpReason(work, number, result.kind)
     if (reason === undefined) return this.#retry(work, number, error)
-    const stage = this.#stageAfter(work)
+    const stage = this.setAside.stageAfter(work)
     return stage === undefined || reason === 'too-old'
-      ? this.deadLetter(record, reason, error, number, plan.route)
-      : this.#defer(work, stage, number, error)
+      ? this.#deadLetter(work, reason, error, number)
+      : this.setAside.defer(work, stage, number, error)
+  }
+
+  #deadLetter(
+    { record, returned, plan }: Work,
+    reason: DeadLetterReason,
+    error: unknown,
+    attempts: number,
+  ): Promise<Outcome> {
+    return this.setAside.deadLetter({ record, returned, route: plan.route }, reason, error, attempts)
+  }
+
+  /** What the route's policy says of a failure. One that fails itself says nothing: what it was asked about is tried again. */
+  #decide({ record, plan }: Work, error: unknown): RetryDecision {
+    try {
+      return plan.retry.when(error)
+    } catch (failure) {
+      const { topic, partition, offset } = record
+      const { name, message } = runCauseOf(failure)
+      const cause = `${name}: ${message}`
+      this.#scope.log?.({
+        level: 'warn',
+        event: 'retry policy failed',
+        topic,
+        partition,
+        offset,
+        route: plan.route,
+        cause,
+      })
+      return 'retry'
+    }
   }
 
   /** Why there is no further attempt, or undefined where there is one. */
@@ -328,105 +326,6 @@ export class Handling {
     })
     return { kind: 'retry', waitMs, work, error, isAttempt: true }
   }
-
-  /** The stage of the retry topic that comes next; undefined where there is none. */
-  #stageAfter({ plan, lane }: Work): number | undefined {
-    const { topicDelaysMs } = plan.retry
-    const stage = (this.#scope.app.returnTopics.get(lane.topic)?.stage ?? 0) + 1
-    return stage <= topicDelaysMs.length ? stage : undefined
-  }
-
-  /** Puts a record into a retry topic. */
-  async #defer({ record, plan, returned }: Work, stage: number, attempts: number, error: unknown): Promise<Outcome> {
-    const { app, broker, clock, log } = this.#scope
-    const { topic: source, partition, offset, timestampMs } = record
-    const name = retryTopicName(source, app.groupId, stage) ?? ''
-    const delayMs = Math.max(plan.retry.topicDelaysMs[stage - 1] ?? 0, retryAfterOf(error))
-    const redriveCount = returned?.redriveCount ?? 0
-    const { groupId } = app
-    const back = returning(name, { groupId, record, attempts, dueAtMs: clock.now() + delayMs, redriveCount })
-    // The source's length tells two apart whose topics have one name, and the time those of a topic that was made anew.
-    const place = `${name}/${source.length}/${partition}/${offset}/${timestampMs}/${redriveCount}`
-    const idempotencyKey = place.length <= MAX_KEY_LENGTH ? place : await digestOf(place)
-    const create = (through: Broker, call: Call | undefined): Promise<NewTopic> =>
-      returnTopicLike(through, { source, name, longestMs: longestWaitMs(app) }, call)
-    const failure = await this.#store((call) => appendOnce({ broker, records: [back], idempotencyKey, create }, call))
-    if (failure !== undefined)
-      return failure === unfinished ? unfinished : { kind: 'stopped', cause: runCauseOf(failure) }
-    const { name: cause, code } = runCauseOf(error)
-    const { route } = plan
-    log?.({
-      level: 'warn',
-      event: 'retry later',
-      topic: source,
-      partition,
-      offset,
-      route,
-      waitMs: delayMs,
-      cause,
-      code,
-    })
-    return deferred
-  }
-
-  /** Makes a record a dead letter. What was tried before it came back counts, also where its value is refused now. */
-  async deadLetter(
-    record: ConsumerRecord,
-    reason: DeadLetterReason,
-    error: unknown,
-    attempts: number,
-    route: string | null,
-  ): Promise<Outcome> {
-    const { app, clock } = this.#scope
-    const cause = deadLetterCauseOf(error)
-    const back = this.#returned.get(record)
-    const redriveCount = back?.redriveCount ?? 0
-    const letter: DeadLetter = {
-      id: deadLetterId(app.groupId, record, redriveCount),
-      record,
-      groupId: app.groupId,
-      reason,
-      cause,
-      attempts: Math.max(attempts, back?.attempts ?? 0),
-      failedAtMs: clock.now(),
-      route,
-      fingerprint: deadLetterFingerprint({ record, route, reason, cause }),
-      redriveCount,
-    }
-    const { deadLetters } = this.#scope
-    const failure = await this.#store((call) => deadLetters.put(letter, call))
-    if (failure === undefined) return { kind: 'dead-lettered', reason }
-    return failure === unfinished ? unfinished : { kind: 'stopped', cause: runCauseOf(failure) }
-  }
-
-  /** Makes something durable. Gives what failed, `unfinished` where the run ended before that was clear, or undefined. */
-  async #store(put: (call: Call) => Promise<void>): Promise<unknown> {
-    const { calls, random, ending } = this.#scope
-    for (let tries = 1; ; tries++) {
-      if (!calls.mayMake || ending.aborted) return unfinished
-      try {
-        await calls.make(put, { signal: ending })
-        return undefined
-      } catch (error) {
-        if (ending.aborted) return unfinished
-        if (!(error instanceof KedgeError) || !error.retriable || tries >= MAX_PUTS) return error
-        const waitMs = backoffMs(putBackoff, tries, random, error.retryAfterMs)
-        // A store that is busy for longer than the run lasts is as good as down.
-        if (this.#scope.clock.monotonic() + waitMs >= this.#scope.budget.handleUntil) return error
-        if (!(await this.#waited(waitMs))) return unfinished
-      }
-    }
-  }
-
-  /** Waits, and says whether the run is still there. */
-  async #waited(waitMs: number): Promise<boolean> {
-    try {
-      await sleep(this.#scope.clock, waitMs, this.#scope.ending)
-      return true
-    } catch {
-      return false
-    }
-  }
 }
 
 /** Put off without an attempt being counted; where waiting does not help, the partition stops. */
@@ -451,12 +350,4 @@ function withValue(
   value: unknown,
 ): ConsumerRecord<unknown> {
   return { topic, partition, offset, timestampMs, key, value, headers }
-}
-
-/** How long a failing other side asked to be left alone. */
-function retryAfterOf(error: unknown): number {
-  const cause = error instanceof HandlerError ? error.cause : error
-  const askedMs =
-    error instanceof RetryAfterError ? error.delayMs : cause instanceof KedgeError ? cause.retryAfterMs : 0
-  return Math.min(askedMs ?? 0, MAX_RETRY_AFTER_MS)
 }

@@ -10,6 +10,7 @@ import { reject } from '../../src/handler-errors.ts'
 import { createRouter } from '../../src/router.ts'
 import type { Handler } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
+import type { LogEvent } from '../../src/logger.ts'
 import { START_MS } from '../support/clock.ts'
 import { openBench, TOPIC } from '../support/consumer.ts'
 import { until } from '../support/until.ts'
@@ -230,6 +231,29 @@ describe('a retry', () => {
       [4, 6_500],
     ])
     expect(report).toMatchObject({ handled: 1, retried: 3, deadLettered: {} })
+  })
+
+  test('is made where the policy itself fails', async () => {
+    const events: LogEvent[] = []
+    const bench = await openBench({
+      handler: (_record, { attempt }) => {
+        if (attempt < 2) throw new Error('again')
+      },
+      app: {
+        retry: {
+          when: () => {
+            throw new TypeError('a bug of the policy')
+          },
+        },
+      },
+      consumer: { log: (event) => void events.push(event) },
+    })
+    await bench.produce(['a'])
+
+    expect(await bench.drain()).toMatchObject({ handled: 1, retried: 1 })
+    expect(events).toContainEqual(
+      expect.objectContaining({ event: 'retry policy failed', cause: 'TypeError: a bug of the policy' }),
+    )
   })
 
   test('waits as long as the other side asked for', async () => {
