@@ -93,7 +93,14 @@ export const retryDefaults: RetryPolicy = Object.freeze({
   topicDelaysMs: [],
 })
 
-const breakerDefaults: BreakerPolicy = Object.freeze({ minDeadLetters: 20, share: 0.5, windowMs: 60_000 })
+const breakerDefaults: BreakerPolicy = Object.freeze({
+  probes: 3,
+  minDeadLetters: 20,
+  maxDeadLetters: null,
+  share: 0.5,
+  windowMs: 60_000,
+  openMs: 60_000,
+})
 
 const parkingDefaults: Parking = Object.freeze({ maxRecords: 1_000, maxBytes: 8_388_608, whenFull: 'wait' })
 
@@ -195,9 +202,12 @@ export function breakerPolicy(base: BreakerPolicy | null, over?: BreakerOptions 
   if (over === null) return null
   const under = base ?? breakerDefaults
   return {
+    probes: over.probes ?? under.probes,
     minDeadLetters: over.minDeadLetters ?? under.minDeadLetters,
+    maxDeadLetters: over.maxDeadLetters === undefined ? under.maxDeadLetters : over.maxDeadLetters,
     share: over.share ?? under.share,
     windowMs: over.windowMs ?? under.windowMs,
+    openMs: over.openMs ?? under.openMs,
   }
 }
 
@@ -340,9 +350,12 @@ function parkingProblems({ maxRecords, maxBytes, whenFull }: ParkingOptions): st
 function breakerProblems(where: string, breaker: BreakerOptions | null | undefined): string[] {
   if (breaker === undefined || breaker === null) return []
   return [
+    ...rangeProblems(`${where}.probes`, breaker.probes, 1, 1_000, true),
     ...rangeProblems(`${where}.minDeadLetters`, breaker.minDeadLetters, 1, 1_000_000, true),
+    ...rangeProblems(`${where}.maxDeadLetters`, breaker.maxDeadLetters ?? undefined, 1, 1_000_000, true),
     ...rangeProblems(`${where}.share`, breaker.share, 0.01, 1, false),
     ...rangeProblems(`${where}.windowMs`, breaker.windowMs, 1_000, 3_600_000, true),
+    ...rangeProblems(`${where}.openMs`, breaker.openMs, 1_000, 3_600_000, true),
   ]
 }
 

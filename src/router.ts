@@ -142,14 +142,29 @@ export interface OnceOptions {
   readonly allowNonLinearizable?: boolean
 }
 
-/** When so many dead letters come out of a route that it had better stop for the rest of the run. */
+/**
+ * When so many dead letters come out of a route that it had better stop for the rest of the run. Each run begins with the
+ * route half open, until one of its records is handled.
+ */
 export interface BreakerOptions {
-  /** Fewer within the window never open it. @default 20, legal 1 to 1000000 */
+  /**
+   * Dead letters that open it while it is half open, and records that are then handled at once. Not more than
+   * `minDeadLetters`. @default 3, legal 1 to 1000
+   */
+  readonly probes?: number
+  /** Fewer within the window never open it after that. @default 20, legal 1 to 1000000 */
   readonly minDeadLetters?: number
+  /** So many within the window open it, whatever their share; null: only the share counts. @default null, legal 1 to 1000000 */
+  readonly maxDeadLetters?: number | null
   /** The part of the records of the window that must be dead letters. @default 0.5, legal 0.01 to 1 */
   readonly share?: number
   /** The window, milliseconds. @default 60000, legal 1000 to 3600000 */
   readonly windowMs?: number
+  /**
+   * The run ends so long after it opened, if it has not ended before, so that the next one probes. Milliseconds.
+   * @default 60000, legal 1000 to 3600000
+   */
+  readonly openMs?: number
 }
 
 /**

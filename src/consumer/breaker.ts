@@ -1,11 +1,17 @@
 /**
  * The flood breaker of a route: when most of its records become dead letters, something behind its handler is down, and
  * going on would only move the topic into the dead-letter store. It opens, and the route takes nothing more in this run;
- * offsets stay. The next run begins with it closed, so that its first records are the probe.
+ * offsets stay.
+ *
+ * Nobody remembers it from run to run. So each run begins with it half open: its first records are probes, and few of them
+ * may become dead letters before it opens again. The first record that is handled closes it.
  */
 import type { BreakerPolicy } from '../app.ts'
+import type { SettledOutcome } from './tally.ts'
 
 const BUCKETS = 10
+
+type State = 'half-open' | 'closed' | 'open'
 
 /** Counts what became of a route's records within a window. */
 export class Breaker {
@@ -16,14 +22,29 @@ export class Breaker {
   #bucket = 0
   /** Monotonic: the bucket is over. */
   #endsAt = Number.NEGATIVE_INFINITY
-  #isOpen = false
+  #state: State
+  /** While half open: dead letters with which it opens. */
+  #probesLeft: number
 
-  constructor(policy: BreakerPolicy) {
+  /** `state` is what it begins with; `closed` is for a route none of whose records is ever handled. */
+  constructor(policy: BreakerPolicy, state: 'half-open' | 'closed') {
     this.#policy = policy
+    this.#state = state
+    this.#probesLeft = Math.min(policy.probes, policy.minDeadLetters)
   }
 
   get isOpen(): boolean {
-    return this.#isOpen
+    return this.#state === 'open'
+  }
+
+  /** Most records that may be handled at once: while it is half open no more than would open it. */
+  get mostAtOnce(): number {
+    return this.#state === 'half-open' ? this.#probesLeft : Number.POSITIVE_INFINITY
+  }
+
+  /** How long the run may go on after it has opened, milliseconds. */
+  get openMs(): number {
+    return this.#policy.openMs
   }
 
   /** Dead letters in the window, and all records. */
@@ -31,16 +52,26 @@ export class Breaker {
     return { deadLettered: sum(this.#dead), settled: sum(this.#all) }
   }
 
-  /** Counts a record at a monotonic time. Says whether the breaker opens with it. */
-  count(isDeadLetter: boolean, now: number): boolean {
+  /** Counts a record that is behind its route, at a monotonic time. Says whether the breaker opens with it. */
+  count(kind: SettledOutcome['kind'], now: number): boolean {
     if (now >= this.#endsAt) this.#turnTo(Math.floor((now * BUCKETS) / this.#policy.windowMs))
     const at = this.#bucket % BUCKETS
     this.#all[at] = (this.#all[at] ?? 0) + 1
-    if (!isDeadLetter || this.#isOpen) return false
+    if (this.#state === 'open') return false
+    if (kind === 'handled') this.#state = 'closed'
+    if (kind !== 'dead-lettered') return false
     this.#dead[at] = (this.#dead[at] ?? 0) + 1
+    if (this.#state === 'half-open') this.#probesLeft -= 1
+    if (this.#probesLeft > 0 && !this.#isFlood()) return false
+    this.#state = 'open'
+    return true
+  }
+
+  #isFlood(): boolean {
+    const { minDeadLetters, share, maxDeadLetters } = this.#policy
     const { deadLettered, settled } = this.counts
-    this.#isOpen = deadLettered >= this.#policy.minDeadLetters && deadLettered >= settled * this.#policy.share
-    return this.#isOpen
+    if (maxDeadLetters !== null && deadLettered >= maxDeadLetters) return true
+    return deadLettered >= minDeadLetters && deadLettered >= settled * share
   }
 
   #turnTo(bucket: number): void {

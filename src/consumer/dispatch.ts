@@ -18,6 +18,7 @@ import { DueQueue } from './due-queue.ts'
 import type { Found, Handling, Outcome } from './handling.ts'
 import type { Entry, Lane } from './lane.ts'
 import type { Lanes } from './lanes.ts'
+import { hasRoom } from './plan.ts'
 import type { RunCause } from './report.ts'
 import type { SettledOutcome, Tally } from './tally.ts'
 
@@ -40,6 +41,10 @@ export interface DispatchScope {
   readonly onTimeOver: () => void
   /** A partition stopped. */
   readonly onStopped: (lane: Lane) => void
+  /** A route's breaker opened, and the run may go on for so long. */
+  readonly onOpened: (openMs: number) => void
+  /** A partition is left to the next run because a breaker is open. */
+  readonly onShut: () => void
   /** Something failed that is not a record's fault. */
   readonly onCrash: (error: unknown) => void
   /** Something changed that a waiting part of the run may want to know. */
@@ -136,7 +141,7 @@ export class Dispatch {
     const found = (lane.found ??= handling.find(record))
     const { plan } = found
     if (plan.breaker?.isOpen === true) return this.#shut(lane)
-    if (plan.active >= plan.concurrency || !isNext(lane, found)) return false
+    if (!hasRoom(plan) || !isNext(lane, found)) return false
     const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
     const known = lane.known(record, found)
     const before = key === undefined ? undefined : lane.firstOf(key)
@@ -271,6 +276,7 @@ export class Dispatch {
   #shut(lane: Lane): false {
     lane.isHeld = true
     this.clear(lane)
+    this.#scope.onShut()
     return false
   }
 
@@ -295,8 +301,9 @@ export class Dispatch {
     lanes.release(record)
     tally.count(origin ?? record, outcome)
     const { breaker } = plan
-    if (breaker?.count(outcome.kind === 'dead-lettered', now) === true) {
+    if (breaker?.count(outcome.kind, now) === true) {
       tally.countOpened({ route: plan.route, ...breaker.counts })
+      this.#scope.onOpened(breaker.openMs)
     }
     committer.note()
     this.#scope.onChange()
@@ -405,7 +412,7 @@ function isStrict({ plan, returned }: Found): boolean {
 /** An entry whose turn has come and whose route has room. */
 function takeReady({ ready }: Lane): Entry | undefined {
   if (ready.length === 0) return undefined
-  const at = ready.findIndex(({ found: { plan } }) => plan.active < plan.concurrency)
+  const at = ready.findIndex(({ found: { plan } }) => hasRoom(plan))
   return at === -1 ? undefined : ready.splice(at, 1)[0]
 }
 

@@ -54,6 +54,13 @@ export class Lanes {
     return true
   }
 
+  /** Whether the run holds partitions and nothing more of any of them may be handled. */
+  get areAllClosed(): boolean {
+    if (this.#assignment.size === 0) return false
+    for (const key of this.#assignment) if (this.#lanes.get(key)?.isOpen !== false) return false
+    return true
+  }
+
   /** What the next poll says of this run. */
   ask(): Asked {
     const named = new Map<string, Lane>()

@@ -41,7 +41,7 @@ export class Plans {
    * through on routes with `effectively-once`.
    */
   constructor(app: App, usableMs: number, onceOf: (options: OnceOptions) => EffectivelyOnce) {
-    const planOf = (route: string, options: RouteOptions): Plan => {
+    const planOf = (route: string, options: RouteOptions, isHandling = true): Plan => {
       const isAtMostOnce = options.delivery === 'at-most-once'
       const retry = retryPolicy(app.retry, options.retry)
       const breaker = breakerPolicy(app.breaker, options.breaker)
@@ -52,13 +52,13 @@ export class Plans {
         isAtMostOnce,
         retry: isAtMostOnce ? { ...retry, maxAttempts: 1 } : retry,
         once: options.delivery === 'effectively-once' ? onceOf(options.once ?? {}) : undefined,
-        breaker: breaker === null ? undefined : new Breaker(breaker),
+        breaker: breaker === null ? undefined : new Breaker(breaker, isHandling ? 'half-open' : 'closed'),
         timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, usableMs)),
         active: 0,
       }
     }
     // They keep their order, which retry topics do not; and a topic without routes has none that anybody reads.
-    this.otherwise = planOf(OTHERWISE, { retry: { topicDelaysMs: [] } })
+    this.otherwise = planOf(OTHERWISE, { retry: { topicDelaysMs: [] } }, typeof app.otherwise === 'function')
     for (const route of app.routes) this.#plans.set(route, planOf(route.name, route.options))
   }
 
@@ -70,6 +70,11 @@ export class Plans {
   of(route: Route): Plan {
     return this.#plans.get(route) ?? this.otherwise
   }
+}
+
+/** Whether one more record of a route may be handled now. */
+export function hasRoom({ active, concurrency, breaker }: Plan): boolean {
+  return active < concurrency && (breaker === undefined || active < breaker.mostAtOnce)
 }
 
 /** Whether commits of an app carry what is settled and put off behind their offsets. */

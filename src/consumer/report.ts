@@ -9,6 +9,7 @@ import type { Offset, TopicPartition, TopicPartitionOffset } from '../record.ts'
  * - `records`, `calls`: that budget was spent
  * - `aborted`: its signal was aborted
  * - `stopped`: every partition it holds is stopped
+ * - `breaker-open`: a route's breaker opened, and it is time to probe again, or no partition is left that is not shut
  * - `claim-held`: another run works on this instance; nothing was read
  * - `claim-lost`: another run took the instance over; what was not committed comes again there
  * - `broker-error`: the broker refused a call in a way that waiting does not cure; see `cause`
@@ -20,6 +21,7 @@ export type RunEnd =
   | 'calls'
   | 'aborted'
   | 'stopped'
+  | 'breaker-open'
   | 'claim-held'
   | 'claim-lost'
   | 'broker-error'
@@ -37,7 +39,7 @@ export interface StoppedPartition extends TopicPartition {
   readonly cause: RunCause
 }
 
-/** A route that took nothing more, because too much of it became dead letters. */
+/** A route that took nothing more, because its first records or too many of a window became dead letters. */
 export interface OpenedBreaker {
   readonly route: string
   /** Of the records settled within the window, so many became dead letters. */
@@ -79,7 +81,7 @@ export interface RunReport {
   readonly stopped: readonly StoppedPartition[]
   /** Routes whose breaker opened. Their offsets stay; the next run tries them again. */
   readonly breakers: readonly OpenedBreaker[]
-  /** With `claim-held`: when another try is worth it. */
+  /** With `claim-held` and `breaker-open`: when another try is worth it. */
   readonly retryAfterMs?: number
   /** With `broker-error`, and with `deadline` where the broker was failing to the end. */
   readonly cause?: RunCause

@@ -89,6 +89,8 @@ export class Run {
   #ended: RunEnd | undefined
   #cause: RunCause | undefined
   #retryAfterMs: number | undefined
+  /** Monotonic: when a breaker that opened is to be half open again. */
+  #probeAt: number | undefined
   /** A bug: thrown to the caller at the end. */
   #crash: { readonly error: unknown } | undefined
   /** The newest answer said that the join still waits for other members. */
@@ -140,6 +142,8 @@ export class Run {
       keepsProgress: this.#keepsProgress,
       onTimeOver: () => this.#stopTaking('deadline'),
       onStopped: (lane) => this.#onStopped(lane),
+      onOpened: (openMs) => this.#onOpened(openMs),
+      onShut: () => this.#endWhereAllIsClosed(),
       onCrash: (error) => {
         this.#crash ??= { error }
         this.#stopTaking('broker-error')
@@ -258,7 +262,7 @@ export class Run {
     this.#lanes.take(answer, asked, recalled)
     if (this.#tally.polled >= this.#scope.budget.maxRecords) this.#stopReading('records')
     if (answer.records.length === 0 && this.#scope.stopWhenEmpty) this.#stopReading('drained')
-    if (this.#lanes.areAllStopped) this.#stopTaking('stopped')
+    this.#endWhereAllIsClosed()
   }
 
   /** Whether the run goes on reading after a failed poll. */
@@ -362,7 +366,19 @@ export class Run {
   #onStopped({ topic, partition, next, stopCause, stoppedAt: offset = next }: Lane): void {
     const { code, message: cause } = stopCause ?? {}
     this.#tally.log({ level: 'error', event: 'stopped', topic, partition, offset, code, cause })
+    this.#endWhereAllIsClosed()
+  }
+
+  /** A breaker opened: the run ends when it is time to probe again, so that a long one does not put that off. */
+  #onOpened(openMs: number): void {
+    const { clock } = this.#scope
+    this.#probeAt = Math.min(this.#probeAt ?? Number.POSITIVE_INFINITY, clock.monotonic() + openMs)
+    this.#cancels.push(clock.after(openMs, () => this.#stopTaking('breaker-open')))
+  }
+
+  #endWhereAllIsClosed(): void {
     if (this.#lanes.areAllStopped) this.#stopTaking('stopped')
+    else if (this.#probeAt !== undefined && this.#lanes.areAllClosed) this.#stopTaking('breaker-open')
   }
 
   /** A commit of one partition was refused for good. */
@@ -452,6 +468,7 @@ export class Run {
     const { app, group, runId, clock, budget } = this.#scope
     const { lastError } = this.#committer
     const cause = this.#cause ?? (lastError === undefined ? undefined : runCauseOf(lastError))
+    if (this.#ended === 'breaker-open') this.#retryAfterMs = Math.max(0, (this.#probeAt ?? 0) - clock.monotonic())
     return this.#tally.report({
       runId,
       groupId: app.groupId,

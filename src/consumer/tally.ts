@@ -44,7 +44,9 @@ export class Tally {
   /** A route takes nothing more in this run. */
   countOpened(opened: OpenedBreaker): void {
     this.#opened.push(opened)
-    this.log({ level: 'error', event: 'breaker opened', ...opened })
+    const message =
+      'Too much of a route becomes dead letters: mend what its handler depends on. Its offsets stay, and the next run probes it.'
+    this.log({ level: 'error', event: 'breaker opened', message, ...opened })
   }
 
   count(record: ConsumerRecord, outcome: SettledOutcome): void {

@@ -16,7 +16,7 @@ import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { idempotencyDrivers } from './idempotency-drivers.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
-import { failureText, scheduledRun } from './scheduled-run.ts'
+import { failureText, RunFailedError, scheduledRun } from './scheduled-run.ts'
 
 /** How a process consumes. */
 export interface ConsumeOptions {
@@ -69,10 +69,17 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
       if (report.ended === 'claim-held') await wait(report.retryAfterMs ?? failureBackoff.initialMs)
     } catch (failure) {
       if (failure instanceof ConfigError) throw failure
-      failures += 1
       onFailure(failure)
-      await wait(backoffMs(failureBackoff, failures, systemRandom))
+      await wait(pauseAfter(failure))
     }
+  }
+
+  function pauseAfter(failure: unknown): number {
+    const { ended, retryAfterMs = 0 } = failure instanceof RunFailedError ? failure.report : {}
+    // The breaker says when to probe; other routes need not wait for longer.
+    if (ended === 'breaker-open') return retryAfterMs
+    failures += 1
+    return backoffMs(failureBackoff, failures, systemRandom)
   }
 
   async function wait(delayMs: number): Promise<void> {

@@ -34,7 +34,7 @@ export interface ScheduledRun {
 }
 
 /** A run ended in a way that somebody should look at. Thrown so that the platform counts it as a failure. */
-class RunFailedError extends Error {
+export class RunFailedError extends Error {
   override readonly name = 'RunFailedError' as const
   readonly report: RunReport
 

@@ -54,7 +54,8 @@ describe('ordering by key', () => {
     let most = 0
     const running: Name[] = []
     const together: string[] = []
-    const bench = await openRoute({ ordering: 'key', concurrency: 10 }, async (name, { clock }) => {
+    const route: RouteOptions = { ordering: 'key', concurrency: 10, breaker: null }
+    const bench = await openRoute(route, async (name, { clock }) => {
       for (const other of running) if (other[0] === name[0] && name[0] !== '-') together.push(`${other} ${name}`)
       running.push(name)
       most = Math.max(most, running.length)
