@@ -4,7 +4,7 @@ const config: KnipConfig = {
   // What is started by its path: by npm, by a platform, by a test or bench that needs a process of its own.
   entry: [
     'functions/{worker,produce,consume,consumer,redrive,gateway}.ts',
-    'examples/*/{worker,lambda}.ts',
+    'examples/*/{worker,lambda,story}.ts',
     'scripts/{start,demo,redrive,kafka,test-kafka,build-lambda,ci-summary,write-configuration,write-file-map}.ts',
     'scripts/lambda/bootstrap.ts',
     'prove/run.ts',

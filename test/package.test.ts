@@ -28,6 +28,7 @@ describe('scripts', () => {
     'consume',
     'demo',
     'redrive',
+    'example:bad-day',
     'kafka',
     'check',
     'format',
