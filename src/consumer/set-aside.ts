@@ -84,7 +84,8 @@ export class SetAside {
       reason,
       cause,
       attempts: Math.max(attempts, returned?.attempts ?? 0),
-      failedAtMs: clock.now(),
+      // Stores keep whole milliseconds, and some cannot read back anything else.
+      failedAtMs: Math.floor(clock.now()),
       route,
       fingerprint: deadLetterFingerprint({ record, route, reason, cause }),
       redriveCount,

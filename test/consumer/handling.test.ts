@@ -210,6 +210,17 @@ describe('a record that', () => {
   })
 })
 
+test('a dead letter has a time that every store can keep, whatever the clock counts in', async () => {
+  const bench = await openBench({ handler: () => reject('no') })
+  await bench.produce(['a'])
+  await bench.clock.advance(0.25)
+
+  await bench.drain()
+
+  const { items } = await bench.letters.list({ limit: 1 })
+  expect(items.map(({ failedAtMs }) => Number.isInteger(failedAtMs))).toEqual([true])
+})
+
 describe('a retry', () => {
   test('waits longer each time, and its handler is told which attempt it is', async () => {
     const at: [attempt: number, ms: number][] = []

@@ -9,6 +9,7 @@ import { createRouter } from '../../src/router.ts'
 import { consume } from '../../src/runtimes/node.ts'
 import type { GatewayServer } from '../../src/runtimes/node-gateway.ts'
 import { defineTopic } from '../../src/topic.ts'
+import { FakeClock } from '../support/clock.ts'
 import { startGateway } from '../support/gateway.ts'
 import { until } from '../support/until.ts'
 
@@ -81,6 +82,36 @@ test('survives its gateway: a failed run is reported, and it goes on when the ga
   await consuming
 
   expect(String(failures[0])).toContain('The run of shop failed')
+})
+
+test('after a run whose breaker opened it waits until it is time to probe, and no longer', async () => {
+  const stop = new AbortController()
+  const clock = new FakeClock()
+  const failures: unknown[] = []
+  const router = createRouter().on(orders, () => Promise.reject(new Error('down')), { retry: { maxAttempts: 1 } })
+  for (let n = 0; n < 10; n++) await write(`${n}`)
+
+  const consuming = consume(defineApp({ groupId: 'shop', router }), {
+    env: settings(),
+    signal: stop.signal,
+    clock,
+    log: () => undefined,
+    onFailure: (failure) => failures.push(failure),
+  })
+  await until(() => failures.length === 1 && clock.pending === 1, PATIENCE)
+  // Longer than a first failure of another kind would have it wait.
+  await clock.advance(25_000)
+  const stillWaits = clock.pending === 1
+  await clock.advance(35_000)
+  await until(() => failures.length === 2, PATIENCE)
+  stop.abort()
+  await consuming
+
+  expect(stillWaits).toBe(true)
+  expect(failures.map(String)).toEqual([
+    expect.stringContaining('3 of its last 3 records became dead letters'),
+    expect.stringContaining('3 of its last 3 records became dead letters'),
+  ])
 })
 
 test('wrong settings end it at once, an unknown dead-letter store too', async () => {
