@@ -59,6 +59,11 @@ export class Dispatch {
   readonly #due: DueQueue<Entry>
   /** Those that wait longest come first. */
   readonly #parked = new Set<Entry>()
+  /**
+   * Records that hung and will be tried again in this run, where the next run does not know of it. Their room is kept: if those
+   * of several partitions took turns, none of them might get through its attempts before the run ends, in every run.
+   */
+  readonly #holding = new Set<Entry>()
   #isTaking = true
   /** Which lane comes first, so that a busy one starves no other. */
   #turn = 0
@@ -131,7 +136,7 @@ export class Dispatch {
       return true
     }
     const record = lane.first
-    if (record === undefined) return false
+    if (record === undefined || this.active + this.#held >= this.#scope.concurrency) return false
     if (lane.isSettled(record.offset)) {
       lane.pass()
       lanes.release(record)
@@ -154,6 +159,13 @@ export class Dispatch {
     } else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
     else this.#first(lane, record, found, key, now)
     return true
+  }
+
+  /** How much room is kept. */
+  get #held(): number {
+    let held = 0
+    for (const { lane } of this.#holding) if (lane.isOpen) held += 1
+    return held
   }
 
   /** The first attempt of a record of which nothing else is known: most of them are settled as soon as it returns. */
@@ -180,6 +192,7 @@ export class Dispatch {
     const { handling, tally } = this.#scope
     const { lane, record, found, work } = entry
     const number = entry.attempts + 1
+    this.#holding.delete(entry)
     if (number > 1) tally.countRetry()
     if (found.plan.isAtMostOnce) {
       this.#await(entry, this.#once(entry, number), number)
@@ -294,6 +307,7 @@ export class Dispatch {
   #leaveAlone(entry: Entry): void {
     this.#scope.lanes.leave(entry)
     this.#parked.delete(entry)
+    this.#holding.delete(entry)
   }
 
   #count(record: ConsumerRecord, { plan, origin }: Found, outcome: SettledOutcome, now: number): void {
@@ -325,8 +339,10 @@ export class Dispatch {
     if (keepsProgress) lane.version += 1
     if (lane.isOpen) for (const one of lane.chainOf(entry)) this.#park(one)
     else this.#leave(entry)
-    if (dueAt < budget.takeUntil && this.#isTaking && lane.isOpen) this.#due.add(entry)
-    else {
+    if (dueAt < budget.takeUntil && this.#isTaking && lane.isOpen) {
+      if (!keepsProgress && hasHung(entry)) this.#holding.add(entry)
+      this.#due.add(entry)
+    } else {
       if (keepsProgress) committer.note()
       if (isStrict(entry.found)) this.#hold(lane)
     }
@@ -402,6 +418,10 @@ function isNext(lane: Lane, found: Found): boolean {
   if (isStrict(found)) return false
   for (const first of lane.entries) return !isStrict(first.found)
   return true
+}
+
+function hasHung({ error }: Entry): boolean {
+  return error instanceof HandlerError && error.code === 'HANDLER_TIMEOUT'
 }
 
 /** What waits for everything before it. Records of a retry topic are due in the order in which they lie. */

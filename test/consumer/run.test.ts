@@ -425,6 +425,23 @@ describe('a budget', () => {
     expect(await bench.committed()).toEqual([report.handled])
   })
 
+  test('with time for one hanging record gets past one, though several partitions begin with one', async () => {
+    const bench = await openBench({
+      partitions: 2,
+      app: { attemptTimeoutMs: 1_000, retry: { maxAttempts: 3, initialMs: 100, maxMs: 100 } },
+      consumer: { concurrency: 1 },
+      handler: () => new Promise<void>(() => undefined),
+    })
+    await bench.produce(['a'], 0)
+    await bench.produce(['b'], 1)
+
+    const first = await bench.drain({ budget: { runMs: 6_200, marginMs: 2_200 } })
+    const second = await bench.drain({ budget: { runMs: 6_200, marginMs: 2_200 } })
+
+    expect(first.deadLettered).toEqual({ timeout: 1 })
+    expect(second.deadLettered).toEqual({ timeout: 1 })
+  })
+
   test('that has passed already begins nothing', async () => {
     const bench = await openBench()
     await bench.produce(['a'])
