@@ -148,7 +148,7 @@ export interface OnceOptions {
  */
 export interface BreakerOptions {
   /**
-   * Dead letters that open it while it is half open, and records that are then handled at once. Not more than
+   * Dead letters whose handler failed that open it while it is half open, and records that are then handled at once. Not more than
    * `minDeadLetters`. @default 3, legal 1 to 1000
    */
   readonly probes?: number

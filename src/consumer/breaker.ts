@@ -53,7 +53,8 @@ export class Breaker {
   }
 
   /** Counts a record that is behind its route, at a monotonic time. Says whether the breaker opens with it. */
-  count(kind: SettledOutcome['kind'], now: number): boolean {
+  count(outcome: SettledOutcome, now: number): boolean {
+    const { kind } = outcome
     if (now >= this.#endsAt) this.#turnTo(Math.floor((now * BUCKETS) / this.#policy.windowMs))
     const at = this.#bucket % BUCKETS
     this.#all[at] = (this.#all[at] ?? 0) + 1
@@ -61,8 +62,9 @@ export class Breaker {
     if (kind === 'handled') this.#state = 'closed'
     if (kind !== 'dead-lettered') return false
     this.#dead[at] = (this.#dead[at] ?? 0) + 1
-    if (this.#state === 'half-open') this.#probesLeft -= 1
-    if (this.#probesLeft > 0 && !this.#isFlood()) return false
+    // A value that is refused says nothing of what the handler depends on.
+    if (this.#state === 'half-open' && isFailure(outcome)) this.#probesLeft -= 1
+    if (!this.#isFlood() && this.#probesLeft > 0) return false
     this.#state = 'open'
     return true
   }
@@ -83,6 +85,11 @@ export class Breaker {
     this.#bucket = Math.max(this.#bucket, bucket)
     this.#endsAt = ((this.#bucket + 1) * this.#policy.windowMs) / BUCKETS
   }
+}
+
+/** Whether a handler failed until its record was given up. */
+function isFailure(outcome: SettledOutcome): boolean {
+  return outcome.kind === 'dead-lettered' && (outcome.reason === 'exhausted' || outcome.reason === 'timeout')
 }
 
 function sum(figures: Float64Array): number {

@@ -315,7 +315,7 @@ export class Dispatch {
     lanes.release(record)
     tally.count(origin ?? record, outcome)
     const { breaker } = plan
-    if (breaker?.count(outcome.kind, now) === true) {
+    if (breaker?.count(outcome, now) === true) {
       tally.countOpened({ route: plan.route, ...breaker.counts })
       this.#scope.onOpened(breaker.openMs)
     }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import * as z from 'zod'
 import { defineApp } from '../../src/app.ts'
 import { sleep } from '../../src/clock.ts'
 import { SkipError } from '../../src/handler-errors.ts'
@@ -158,6 +159,14 @@ describe('the flood breaker', () => {
 
       expect(await bench.drain()).toMatchObject({ deadLettered: { exhausted: 30 }, breakers: [] })
     }
+  })
+
+  test('takes refused values for no failed probes', async () => {
+    const numbers = defineTopic(TOPIC, z.object({ n: z.number() }))
+    const bench = await openBench({ app: { router: createRouter().on(numbers, () => undefined) } })
+    await bench.produce([...Array.from({ length: 10 }, () => 'no'), '{"n":1}'])
+
+    expect(await bench.drain()).toMatchObject({ handled: 1, deadLettered: { invalid: 10 }, breakers: [] })
   })
 
   test('refuses figures that mean nothing', () => {
