@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util'
 
-import { stopSignal } from '../scripts/stop-signal.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 import { batches } from './batches.ts'
 import { checker } from './checker.ts'
 import { consumer } from './consumer.ts'

@@ -19,7 +19,7 @@ import { allDeliveries, type Delivery } from './demo/deliveries.ts'
 import { openLambdaPlatform, openWorkerPlatform, type Platform } from './demo/platform.ts'
 import { allLetters, allRecords, lagOf } from './demo/read-back.ts'
 import { judge, tableOf } from './demo/verdict.ts'
-import { stopSignal } from './stop-signal.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 
 const help = `Usage: npm run demo [-- --runtime worker|lambda] [-- --help]
        KEDGE_BROKER=kafka://host:port npm run demo

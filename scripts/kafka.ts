@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { startKafka } from './kafka/cluster.ts'
 import { kafkaVersion } from './kafka/install.ts'
-import { stopSignal } from './stop-signal.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 
 const help = `Usage: npm run kafka [-- --brokers 1 --port 9092]
 

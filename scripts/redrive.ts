@@ -22,7 +22,7 @@ import { deadLetterDrivers } from '../src/runtimes/dead-letter-drivers.ts'
 import { noticeLog } from '../src/runtimes/log-line.ts'
 import { openBroker } from '../src/runtimes/open-broker.ts'
 import { openDeadLetters } from '../src/runtimes/open-dead-letters.ts'
-import { stopSignal } from './stop-signal.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 
 const help = `Usage: npm run redrive -- <command> [options]
 

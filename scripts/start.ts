@@ -11,7 +11,7 @@ import { type ConfigByPart, readConfig } from '../src/config.ts'
 import { ConfigError, KedgeError } from '../src/errors.ts'
 import { openGateway, whereRecordsAre } from '../src/runtimes/gateway-process.ts'
 import { isPortFree, type LocalWorker, openLocalWorker } from './local-worker.ts'
-import { stopSignal } from './stop-signal.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 
 type StartConfig = ConfigByPart['start']
 

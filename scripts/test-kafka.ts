@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { startKafka } from './kafka/cluster.ts'
 import { kafkaVersion } from './kafka/install.ts'
-import { stopSignal } from './stop-signal.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 
 const help = `Usage: npm run test:kafka [-- FILTER and other arguments of vitest]
 

@@ -11,6 +11,7 @@ import type { App } from '../app.ts'
 import { readConfig } from '../config.ts'
 import { failureText } from './scheduled-run.ts'
 import { consume } from './node.ts'
+import { stopSignal } from './stop-signal.ts'
 
 const help = `Usage: npm run consume [-- --settings FILE] [-- --drain-ms N]
 
@@ -25,23 +26,22 @@ SIGTERM and SIGINT end it when what it began is handled and committed. SIGHUP re
 
 const DEFAULT_DRAIN_MS = 10_000
 const MAX_DRAIN_MS = 600_000
-/** A Ctrl-C reaches the process twice, from the terminal and from npm: only a later signal is a second one. */
-const TWICE_MS = 1_000
 
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** Runs the consumer of an app until a signal ends it, and gives the exit status. */
 export async function runConsumer(app: App, args: readonly string[], env: Environment): Promise<number> {
-  const stop = stopSignal()
+  const stop = stopSignal({ hangUpStops: false, endsWithNpm: false })
   try {
-    const options = {
-      help: { type: 'boolean', short: 'h' },
-      settings: { type: 'string' },
-      'drain-ms': { type: 'string' },
-    }
-    const { values } = parseArgs({ args: [...args], options: options as never, strict: true }) as {
-      readonly values: { readonly help?: boolean; readonly settings?: string; readonly 'drain-ms'?: string }
-    }
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        help: { type: 'boolean', short: 'h' },
+        settings: { type: 'string' },
+        'drain-ms': { type: 'string' },
+      },
+      strict: true,
+    })
     if (values.help === true) {
       process.stdout.write(help)
       return 0
@@ -100,16 +100,4 @@ function drainOf(text: string | undefined): number {
   throw new Error(
     `Cannot consume: --drain-ms is ${JSON.stringify(text)}. Give whole milliseconds from 0 to ${MAX_DRAIN_MS}.`,
   )
-}
-
-function stopSignal(): AbortSignal {
-  const controller = new AbortController()
-  let firstAt: number | undefined
-  const onSignal = (): void => {
-    firstAt ??= performance.now()
-    if (performance.now() - firstAt > TWICE_MS) process.exit(130)
-    controller.abort()
-  }
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, onSignal)
-  return controller.signal
 }

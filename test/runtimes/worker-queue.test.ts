@@ -2,16 +2,12 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
-import { Miniflare, convertV4MiniflareOptions } from 'miniflare'
 import { expect, test, vi } from 'vitest'
 import { until } from '../support/until.ts'
+import { startModule } from '../support/workerd.ts'
 
 // A busy machine may need long to start workerd.
 vi.setConfig({ testTimeout: 60_000 })
-
-const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Tells the test's server of each record; `bad` is not handled before its third attempt in all, over two batches. */
 const script = (reportUrl: string): string => `
@@ -54,25 +50,11 @@ test('each message of a queue is handled by the routes of its topic, and comes a
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  const { outputFiles } = await build({
-    stdin: { contents: script(`http://127.0.0.1:${port}`), resolveDir: root, loader: 'ts' },
-    bundle: true,
-    format: 'esm',
-    conditions: ['workerd', 'worker', 'browser'],
-    write: false,
+  const miniflare = await startModule(script(`http://127.0.0.1:${port}`), {
+    bindings: { UPSTASH_KAFKA_REST_URL: 'http://127.0.0.1:9' },
+    queueProducers: { QUEUE: 'orders-queue' },
+    queueConsumers: { 'orders-queue': { maxBatchTimeout: 0.2, maxBatchSize: 10, retryDelay: 0 } },
   })
-  const miniflare = new Miniflare(
-    convertV4MiniflareOptions({
-      host: '127.0.0.1',
-      port: 0,
-      modules: true,
-      script: outputFiles[0]?.text ?? '',
-      compatibilityDate: '2026-11-01',
-      bindings: { UPSTASH_KAFKA_REST_URL: 'http://127.0.0.1:9' },
-      queueProducers: { QUEUE: 'orders-queue' },
-      queueConsumers: { 'orders-queue': { maxBatchTimeout: 0.2, maxBatchSize: 10, retryDelay: 0 } },
-    }),
-  )
   try {
     await miniflare.dispatchFetch('http://worker/', { method: 'POST', body: JSON.stringify(['a', 'bad', { n: 1 }]) })
     await until(() => seen.filter(({ value }) => value === 'bad').length === 2, {

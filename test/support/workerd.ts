@@ -1,4 +1,4 @@
-/** Real workerd with a D1 database, a KV namespace and Durable Objects, over a worker whose parts are in `test/idempotency`. */
+/** Real workerd: over any module, and with a D1 database, a KV namespace and Durable Objects over one whose parts are in `test/idempotency`. */
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { Miniflare, convertV4MiniflareOptions } from 'miniflare'
@@ -19,35 +19,47 @@ export interface Workerd extends AsyncDisposable {
   close(): Promise<void>
 }
 
-/** Starts it, with nothing in it. */
-export async function startWorkerd(): Promise<Workerd> {
+type V4Options = Extract<Parameters<typeof convertV4MiniflareOptions>[0], { readonly script: string }>
+
+/** Starts workerd with a module, which imports from the repository's root, and what is bound to it. Dispose of it. */
+export async function startModule(
+  contents: string,
+  bindings: Pick<
+    V4Options,
+    'bindings' | 'd1Databases' | 'kvNamespaces' | 'durableObjects' | 'queueProducers' | 'queueConsumers'
+  >,
+): Promise<Miniflare> {
   const { outputFiles } = await build({
-    stdin: {
-      contents: `
-        import { serve } from './test/idempotency/in-worker.ts'
-        export { ClockedIdempotency } from './test/idempotency/in-worker.ts'
-        export default { fetch: serve }
-      `,
-      resolveDir: root,
-      loader: 'ts',
-    },
+    stdin: { contents, resolveDir: root, loader: 'ts' },
     bundle: true,
     format: 'esm',
     conditions: ['workerd', 'worker', 'browser'],
     write: false,
   })
-  const miniflare = new Miniflare(
+  return new Miniflare(
     convertV4MiniflareOptions({
       host: '127.0.0.1',
       port: 0,
       modules: true,
       script: outputFiles[0]?.text ?? '',
       compatibilityDate: '2026-11-01',
-      d1Databases: ['DB'],
-      kvNamespaces: ['KV'],
-      durableObjects: { LOCKS: { className: 'ClockedIdempotency', useSQLite: true } },
+      ...bindings,
     }),
   )
+}
+
+/** Starts the worker of the idempotency stores, with nothing in it. */
+export async function startWorkerd(): Promise<Workerd> {
+  const contents = `
+    import { serve } from './test/idempotency/in-worker.ts'
+    export { ClockedIdempotency } from './test/idempotency/in-worker.ts'
+    export default { fetch: serve }
+  `
+  const miniflare = await startModule(contents, {
+    d1Databases: ['DB'],
+    kvNamespaces: ['KV'],
+    durableObjects: { LOCKS: { className: 'ClockedIdempotency', useSQLite: true } },
+  })
   const close = (): Promise<void> => miniflare.dispose()
   return {
     d1: await miniflare.getD1Database('DB'),

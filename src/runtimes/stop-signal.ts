@@ -1,4 +1,4 @@
-/** When a script is asked to end. */
+/** When a process is asked to end. */
 import { readFileSync } from 'node:fs'
 
 /** How often to look whether npm is still there, milliseconds. */
@@ -6,14 +6,25 @@ const PARENT_CHECK_MS = 250
 /** A Ctrl-C reaches the process twice, from the terminal and from npm: only a later signal is a second one. */
 const TWICE_MS = 1000
 
+/** What else may end a process. */
+export interface StopOptions {
+  /** SIGHUP asks it to end too. @default true */
+  readonly hangUpStops?: boolean
+  /**
+   * So does the end of the npm that runs it, or of what started npm: right for a script at a terminal, wrong for a process
+   * that is to outlive its terminal. @default true
+   */
+  readonly endsWithNpm?: boolean
+}
+
 /**
  * npm passes signals to the shell in which it runs a script, and a shell that waits keeps a SIGINT to itself: so the long
  * scripts of package.json begin with `exec`, which makes the process npm's own child.
  *
- * Aborted by the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once. Also when npm, which passes
- * signals on, was itself killed without a chance to: nobody would end the script any more.
+ * Aborted by the first SIGINT, SIGTERM or SIGHUP; one that comes a second later or more ends the process at once with 130.
+ * Also when npm, which passes signals on, was itself killed without a chance to: nobody would end the script any more.
  */
-export function stopSignal(): AbortSignal {
+export function stopSignal({ hangUpStops = true, endsWithNpm = true }: StopOptions = {}): AbortSignal {
   const controller = new AbortController()
   let firstAt: number | undefined
   const onSignal = (): void => {
@@ -21,8 +32,9 @@ export function stopSignal(): AbortSignal {
     if (performance.now() - firstAt > TWICE_MS) process.exit(130)
     controller.abort()
   }
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal)
-  if (process.env['npm_lifecycle_event'] !== undefined) {
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, onSignal)
+  if (hangUpStops) process.on('SIGHUP', onSignal)
+  if (endsWithNpm && process.env['npm_lifecycle_event'] !== undefined) {
     const [parent, grandparent] = ancestors()
     setInterval(() => {
       const [parentNow, grandparentNow] = ancestors()
