@@ -12,19 +12,19 @@ import { type ConsumerOptions, createConsumer, type RunOptions } from '../../src
 import type { RunReport } from '../../src/consumer/report.ts'
 import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
-import { BrokerError, DeadLetterStoreError, KedgeError } from '../../src/errors.ts'
+import { BrokerError } from '../../src/errors.ts'
 import { reject } from '../../src/handler-errors.ts'
-import { type ConsumerRecord, partitionKey, textOf } from '../../src/record.ts'
+import { type ConsumerRecord, textOf } from '../../src/record.ts'
 import { createRouter, type HandlerContext, type Ordering, type RouteOptions } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
 import { seeded } from '../../test/support/chaos.ts'
 import { FakeClock } from '../../test/support/clock.ts'
 import { withCalls } from '../../test/support/consumer.ts'
-import { check } from '../history/check.ts'
 import type { Item } from '../history/history.ts'
+import { allLetters, asStoreError, isAllCommitted, judgeWorld, observe, type Remains } from '../run-sim/judge.ts'
 import { fairWeather, Network, type Weather } from '../run-sim/network.ts'
 import { SimulatedProcess, WorldClock } from '../run-sim/process.ts'
-import { type Fate, recordOf, ROUTED, TOPIC } from '../run-sim/records.ts'
+import { type Fate, overflow, recordOf, ROUTED, TOPIC } from '../run-sim/records.ts'
 import { atOf, contentOf, itemOf, Witness } from '../run-sim/witness.ts'
 import type { Bugs, Played } from './scenario.ts'
 
@@ -260,10 +260,8 @@ export class World {
     return ticks
   }
 
-  async isDone(): Promise<boolean> {
-    const ends = await this.broker.offsets(this.places(), 'latest')
-    const committed = await this.broker.committed(GROUP, this.places())
-    return ends.every(({ offset }, index) => offset === 0 || committed[index]?.offset === offset)
+  isDone(): Promise<boolean> {
+    return isAllCommitted(this.#remains())
   }
 
   places(): { topic: string; partition: number }[] {
@@ -271,15 +269,8 @@ export class World {
   }
 
   /** What the dead-letter store holds. */
-  async allLetters(): Promise<DeadLetter[]> {
-    const letters: DeadLetter[] = []
-    let cursor: string | undefined
-    do {
-      const page = await this.letters.list({ limit: 1_000, ...(cursor === undefined ? {} : { cursor }) })
-      letters.push(...page.items)
-      ;({ cursor } = page)
-    } while (cursor !== undefined)
-    return letters
+  allLetters(): Promise<DeadLetter[]> {
+    return allLetters(this.letters)
   }
 
   /** What a record was produced for. */
@@ -292,24 +283,17 @@ export class World {
 
   /** Judges all that happened. Called last. */
   async judge(): Promise<Played> {
-    const call = this.witness.ask()
-    const offsets = await this.broker.committed(GROUP)
-    this.witness.note({ type: 'observed', call, offsets: offsets.map(atOf), isLast: true })
-    const log = new Map<string, Item[]>()
-    for (const at of this.places()) {
-      const limits = { maxWaitMs: 0, maxRecords: 100_000, maxBytes: 1 << 30 }
-      log.set(partitionKey(at), (await this.broker.fetch([{ ...at, offset: 0 }], limits)).map(itemOf))
-    }
-    const letters = (await this.allLetters()).map(({ record }) => ({ ...atOf(record), content: contentOf(record) }))
+    await observe(this.witness, this.#remains(), true)
     const isOrdered = this.ordering === 'partition'
-    const { violations, figures } = check(this.witness.history, { log, letters }, { mostOverMs: 0, isOrdered })
+    const { violations, figures } = await judgeWorld(this.witness, this.#remains(), isOrdered)
     this.count('handledAgain', figures.handledAgain)
     for (const [failure, times] of Object.entries(figures.failures)) this.count(`failed ${failure}`, times)
     await this.broker.close()
-    return {
-      violations: [...this.witness.complaints, ...violations.map(({ kind, detail }) => `${kind}: ${detail}`)],
-      counts: this.counts,
-    }
+    return { violations, counts: this.counts }
+  }
+
+  #remains(): Remains {
+    return { broker: this.broker, groupId: GROUP, places: this.places(), letters: this.letters }
   }
 
   #judgeReport(report: RunReport): void {
@@ -452,16 +436,9 @@ export class World {
             }),
           )
         } catch (error) {
-          // The port of a store has an error class of its own.
-          if (error instanceof DeadLetterStoreError || !(error instanceof KedgeError)) throw error
-          throw new DeadLetterStoreError(error.code, error.message)
+          throw asStoreError(error)
         }
       },
     }
   }
-}
-
-/** Calls itself until there is no room. */
-function overflow(depth: number): number {
-  return overflow(depth + 1) + 1
 }

@@ -60,3 +60,8 @@ function valueOf(fate: Fate, name: string): Uint8Array | null {
   if (fate === 'too deep') return bytesOf(`${'['.repeat(DEPTH)}"${name}"${']'.repeat(DEPTH)}`)
   return bytesOf(JSON.stringify({ fate, name }))
 }
+
+/** Calls itself until there is no room. */
+export function overflow(depth: number): number {
+  return overflow(depth + 1) + 1
+}

@@ -2,6 +2,8 @@
  * One simulated life of a group: the product's consumer runs over the product's broker in memory, both as they are; time, chance,
  * the network, the processes and their platform are made up, all from one seed. First everything fails that can, then the
  * weather clears, and the work must get done.
+ *
+ * It is one file because whatever a process does passes one place, which notes it and lets it fail.
  */
 import { type App, defineApp } from '../../src/app.ts'
 import type { Broker, CommitOptions, GroupInstance, OffsetCommit } from '../../src/broker.ts'
@@ -21,12 +23,13 @@ import { defineTopic } from '../../src/topic.ts'
 import { seeded } from '../../test/support/chaos.ts'
 import { FakeClock } from '../../test/support/clock.ts'
 import { withCalls } from '../../test/support/consumer.ts'
-import { check } from '../history/check.ts'
 import type { Item } from '../history/history.ts'
+import { asStoreError, isAllCommitted, judgeWorld, observe } from './judge.ts'
+import type { Remains } from './judge.ts'
 import { fairWeather, Network } from './network.ts'
 import { type Plan, planOf } from './plan.ts'
 import { SimulatedProcess, WorldClock } from './process.ts'
-import { chooseFate, type Fate, recordOf, ROUTED, TOPIC } from './records.ts'
+import { chooseFate, type Fate, overflow, recordOf, ROUTED, TOPIC } from './records.ts'
 import { atOf, contentOf, itemOf, Witness } from './witness.ts'
 
 /** How a simulation is made. */
@@ -386,9 +389,7 @@ class Simulation {
             },
           })
           .catch((error: unknown) => {
-            // The port of a store has an error class of its own.
-            if (error instanceof DeadLetterStoreError || !(error instanceof Error) || !('code' in error)) throw error
-            throw new DeadLetterStoreError(error.code as ErrorCode, error.message)
+            throw asStoreError(error)
           }),
     }
   }
@@ -420,41 +421,27 @@ class Simulation {
     await this.#observe(true)
   }
 
-  async #isDone(): Promise<boolean> {
-    const ends = await this.#broker.offsets(this.#places(), 'latest')
-    const committed = await this.#broker.committed(GROUP, this.#places())
-    return ends.every(({ offset }, index) => offset === 0 || committed[index]?.offset === offset)
+  #isDone(): Promise<boolean> {
+    return isAllCommitted(this.#remains())
   }
 
   async #judge(): Promise<SimulationResult> {
-    const log = new Map<string, Item[]>()
-    for (const at of this.#places()) {
-      const limits = { maxWaitMs: 0, maxRecords: 100_000, maxBytes: 1 << 30 }
-      const records = await this.#broker.fetch([{ ...at, offset: 0 }], limits)
-      log.set(partitionKey(at), records.map(itemOf))
-    }
-    const { items } = await this.#letters.list({ limit: 1_000 })
-    const letters = items.map(({ record }) => ({ ...atOf(record), content: contentOf(record) }))
-    const { violations, figures } = check(
-      this.#witness.history,
-      { log, letters },
-      { mostOverMs: 0, isOrdered: this.#plan.ordering === 'partition' },
-    )
+    const isOrdered = this.#plan.ordering === 'partition'
+    const { violations, figures } = await judgeWorld(this.#witness, this.#remains(), isOrdered)
     this.#count('handledAgain', figures.handledAgain)
     this.#count('polls', figures.polls)
     this.#count('rebalances', figures.generation)
     for (const [failure, count] of Object.entries(figures.failures)) this.#count(`failed ${failure}`, count)
     for (const [fault, count] of Object.entries(this.#network.faults)) this.#count(fault, count)
-    return {
-      violations: [...this.#witness.complaints, ...violations.map(({ kind, detail }) => `${kind}: ${detail}`)],
-      counts: this.#counts,
-    }
+    return { violations, counts: this.#counts }
   }
 
-  async #observe(isLast: boolean): Promise<void> {
-    const call = this.#witness.ask()
-    const committed = await this.#broker.committed(GROUP)
-    this.#witness.note({ type: 'observed', call, offsets: committed.map(atOf), isLast })
+  #observe(isLast: boolean): Promise<void> {
+    return observe(this.#witness, this.#remains(), isLast)
+  }
+
+  #remains(): Remains {
+    return { broker: this.#broker, groupId: GROUP, places: this.#places(), letters: this.#letters }
   }
 
   #places(): { topic: string; partition: number }[] {
@@ -464,9 +451,4 @@ class Simulation {
   #count(what: string, by = 1): void {
     this.#counts[what] = (this.#counts[what] ?? 0) + by
   }
-}
-
-/** Calls itself until there is no room. */
-function overflow(depth: number): number {
-  return overflow(depth + 1) + 1
 }
