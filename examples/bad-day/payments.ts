@@ -7,9 +7,7 @@ export interface Payments extends AsyncDisposable {
   readonly url: string
   /** How often each order was paid. */
   readonly paid: ReadonlyMap<string, number>
-  /** It answers 503 to everything. */
-  isDown: boolean
-  /** Goes down by itself when so many orders are paid. */
+  /** When so many orders are paid it answers 503 to everything. */
   downAfter: number
 }
 
@@ -18,8 +16,7 @@ export async function startPayments(): Promise<Payments> {
   const paid = new Map<string, number>()
   const server = createServer((request, response) => {
     request.resume()
-    if (paid.size >= payments.downAfter) payments.isDown = true
-    if (payments.isDown) {
+    if (paid.size >= payments.downAfter) {
       response.writeHead(503).end()
       return
     }
@@ -35,7 +32,6 @@ export async function startPayments(): Promise<Payments> {
   const payments: Payments = {
     url: `http://127.0.0.1:${port}`,
     paid,
-    isDown: false,
     downAfter: Number.POSITIVE_INFINITY,
     [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {

@@ -44,7 +44,6 @@ async function tell(): Promise<void> {
 
   print('The payment service is mended.')
   payments.downAfter = Number.POSITIVE_INFINITY
-  payments.isDown = false
   await tick('tick-4')
 
   const plan = await redrive.plan()
