@@ -15,7 +15,7 @@ import { budgetOf } from './consumer/budget.ts'
 import type { BudgetOptions } from './consumer/budget.ts'
 import type { Place } from './consumer/handling.ts'
 import type { RunReport } from './consumer/report.ts'
-import { concurrencyOf } from './consumer/plan.ts'
+import { concurrencyOf, DEFAULT_CONCURRENCY } from './consumer/plan.ts'
 import { Run } from './consumer/run.ts'
 import type { DeadLetterStore } from './dead-letter.ts'
 import { ConfigError } from './errors.ts'
@@ -95,7 +95,7 @@ export interface Consumer {
 }
 
 const consumerDefaults = Object.freeze({
-  concurrency: 4,
+  concurrency: DEFAULT_CONCURRENCY,
   maxPollRecords: 500,
   maxPollBytes: 4_194_304,
   maxPollWaitMs: 20_000,

@@ -163,6 +163,7 @@ export class Dispatch {
 
   /** How much room is kept. */
   get #held(): number {
+    if (this.#holding.size === 0) return 0
     let held = 0
     for (const { lane } of this.#holding) if (lane.isOpen) held += 1
     return held
@@ -420,6 +421,7 @@ function isNext(lane: Lane, found: Found): boolean {
   return true
 }
 
+/** Whether the last attempt came to no end. */
 function hasHung({ error }: Entry): boolean {
   return error instanceof HandlerError && error.code === 'HANDLER_TIMEOUT'
 }

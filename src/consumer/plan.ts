@@ -28,7 +28,7 @@ const OTHERWISE = 'otherwise'
 /** Waits up to here are over within a run, most of the time. */
 const LONG_WAIT_MS = 10_000
 /** Unless the consumer says more. Leaves room for the run's own calls within the six connections of a Worker. */
-const DEFAULT_CONCURRENCY = 4
+export const DEFAULT_CONCURRENCY = 4
 
 /** The plans of a run. */
 export class Plans {
@@ -41,7 +41,7 @@ export class Plans {
    * through on routes with `effectively-once`.
    */
   constructor(app: App, usableMs: number, onceOf: (options: OnceOptions) => EffectivelyOnce) {
-    const planOf = (route: string, options: RouteOptions, isHandling = true): Plan => {
+    const planOf = (route: string, options: RouteOptions, begins: 'half-open' | 'closed' = 'half-open'): Plan => {
       const isAtMostOnce = options.delivery === 'at-most-once'
       const retry = retryPolicy(app.retry, options.retry)
       const breaker = breakerPolicy(app.breaker, options.breaker)
@@ -52,13 +52,15 @@ export class Plans {
         isAtMostOnce,
         retry: isAtMostOnce ? { ...retry, maxAttempts: 1 } : retry,
         once: options.delivery === 'effectively-once' ? onceOf(options.once ?? {}) : undefined,
-        breaker: breaker === null ? undefined : new Breaker(breaker, isHandling ? 'half-open' : 'closed'),
+        breaker: breaker === null ? undefined : new Breaker(breaker, begins),
         timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, usableMs)),
         active: 0,
       }
     }
     // They keep their order, which retry topics do not; and a topic without routes has none that anybody reads.
-    this.otherwise = planOf(OTHERWISE, { retry: { topicDelaysMs: [] } }, typeof app.otherwise === 'function')
+    // Where no handler takes them, none can succeed, which is what would close a breaker.
+    const begins = typeof app.otherwise === 'function' ? 'half-open' : 'closed'
+    this.otherwise = planOf(OTHERWISE, { retry: { topicDelaysMs: [] } }, begins)
     for (const route of app.routes) this.#plans.set(route, planOf(route.name, route.options))
   }
 

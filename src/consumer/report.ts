@@ -11,7 +11,8 @@ import type { Offset, TopicPartition, TopicPartitionOffset } from '../record.ts'
  * - `stopped`: every partition it holds is stopped
  * - `breaker-open`: a route's breaker opened, and it is time to probe again, or no partition is left that is not shut
  * - `claim-held`: another run works on this instance; nothing was read
- * - `claim-lost`: another run took the instance over; what was not committed comes again there
+ * - `claim-lost`: another run took the instance over, or may have: the claim was not renewed for its whole life; what was not
+ *   committed comes again there
  * - `broker-error`: the broker refused a call in a way that waiting does not cure; see `cause`
  */
 export type RunEnd =
