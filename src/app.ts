@@ -108,6 +108,7 @@ const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
 const MAX_ATTEMPT_TIMEOUT_MS = 900_000
 const MAX_CONCURRENCY = 1_000
 const MAX_STAGES = 10
+const MAX_BATCH_RECORDS = 10_000
 const MAX_STAGE_MS = 604_800_000
 const DEFAULT_TOPIC_NAMES = /^[a-z0-9_.]+$/
 
@@ -259,6 +260,7 @@ function routeProblems(routes: readonly Route[], retry: RetryPolicy): string[] {
       ...timeoutProblems(`Route ${route.name}: attemptTimeoutMs`, route.options.attemptTimeoutMs),
       ...orderProblems(`Route ${route.name}: `, route.options, retryPolicy(retry, route.options.retry)),
       ...breakerProblems(`Route ${route.name}: breaker`, route.options.breaker),
+      ...batchProblems(`Route ${route.name}: `, route),
     ]),
     ...[...byName].flatMap(([name, group]) =>
       group.length > 1 && !tied.some(([a]) => a.name === name)
@@ -335,6 +337,18 @@ function orderProblems(
   }
   if (topicDelaysMs.length > 0 && delivery === 'at-most-once') {
     problems.push(`${where}at-most-once tries nothing again: leave retry.topicDelaysMs out, or take at-least-once.`)
+  }
+  return problems
+}
+
+function batchProblems(where: string, { batch, options }: Route): string[] {
+  if (batch === undefined) return []
+  const problems = rangeProblems(`${where}maxBatchRecords`, batch.maxRecords, 1, MAX_BATCH_RECORDS, true)
+  const { delivery = 'at-least-once' } = options
+  if (delivery === 'at-most-once' || delivery === 'effectively-once') {
+    problems.push(
+      `${where}a batch that fails is called again in parts, so it cannot be ${delivery}: leave delivery out, or take on instead of onBatch.`,
+    )
   }
   return problems
 }

@@ -9,7 +9,7 @@
 export { defineTopic, narrowTopic } from './topic.ts'
 export { createProducer } from './producer.ts'
 export { createRouter } from './router.ts'
-export { reject, DeadLetterError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
+export { BatchError, reject, DeadLetterError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
 export { defineApp, retryDefaults } from './app.ts'
 export { createConsumer } from './consumer.ts'
 export { createRedrive, redriveDefaults } from './redrive.ts'
@@ -97,6 +97,7 @@ export type { MemoryDeadLettersOptions } from './dead-letters/memory.ts'
 export type { HeaderDialect } from './dead-letters/topic-dialects.ts'
 export type { TopicDeadLettersOptions } from './dead-letters/topic.ts'
 export type { AnyKedgeError, ErrorCode, ErrorDetails, KafkaErrorName, OwnErrorCode, RecordIssue } from './errors.ts'
+export type { BatchFailure } from './handler-errors.ts'
 export type { HeadersInput } from './headers.ts'
 export type {
   BeginOptions,
@@ -135,6 +136,8 @@ export type {
 export type { AuditSink, RedriveAudit } from './redrive/audit.ts'
 export type { RedriveBucket, RedriveHistogram, RedrivePlan } from './redrive/plan.ts'
 export type {
+  BatchHandler,
+  BatchRouteOptions,
   BreakerOptions,
   Delivery,
   FieldValue,
@@ -145,6 +148,7 @@ export type {
   RetryDecision,
   RetryOptions,
   Route,
+  RouteBatch,
   RouteMatch,
   RouteOptions,
   Router,

@@ -20,7 +20,7 @@ export interface HandlerContext {
   readonly route: string
   /** When the attempt will be given up. */
   readonly deadlineMs: TimestampMs
-  /** Writes a log line with the record's coordinates. */
+  /** Writes a log line with the record's coordinates; of a batch those of its first record, and how many there are. */
   readonly log: (message: string, fields?: Readonly<Record<string, LogValue>>) => void
 }
 
@@ -30,6 +30,16 @@ export interface HandlerContext {
  * `handler-errors.ts` for what else can be said.
  */
 export type Handler<V = Uint8Array | null> = (record: ConsumerRecord<V>, context: HandlerContext) => unknown
+
+/**
+ * Handles records of one partition and route together, in the order of their offsets. Returning or resolving means: all of
+ * them are handled. Throwing or rejecting means that some are not: the batch is split until they stand alone, and some of the
+ * others may come again with it. `BatchError` names them instead.
+ */
+export type BatchHandler<V = Uint8Array | null> = (
+  records: readonly ConsumerRecord<V>[],
+  context: HandlerContext,
+) => unknown
 
 /** A value that a condition on the record's value can ask for. */
 export type FieldValue = string | number | boolean | null
@@ -129,6 +139,12 @@ export interface RouteOptions {
   readonly breaker?: BreakerOptions | null
 }
 
+/** What a batch route may settle for itself. Its `delivery` is `at-least-once`; its `concurrency` counts batches. */
+export interface BatchRouteOptions extends RouteOptions {
+  /** Most records in one call of the handler. @default 100, legal 1 to 10000 */
+  readonly maxBatchRecords?: number
+}
+
 /** How a record is recognised that was handled before. */
 export interface OnceOptions {
   /**
@@ -177,19 +193,40 @@ export type Otherwise = 'dead-letter' | 'skip' | 'stop' | Handler
 export interface Route {
   readonly name: string
   readonly match: RouteMatch
+  /** That of a batch route calls the batch handler with one record. */
   readonly handler: Handler<never>
+  /** Where its records are handled together. */
+  readonly batch?: RouteBatch
   readonly options: RouteOptions
+}
+
+/** How a route handles records together. */
+export interface RouteBatch {
+  readonly handler: BatchHandler<never>
+  /** Most records in one call. */
+  readonly maxRecords: number
 }
 
 /** Collects routes. Every method returns the router itself. */
 export interface Router {
   /** Adds a route. The handler's record is typed by the topic. */
   on<const M extends Topic | RouteMatch>(match: M, handler: Handler<MatchedValue<M>>, options?: RouteOptions): Router
+  /**
+   * Adds a route whose handler gets several records at once: those of one partition that can be begun now, one after the
+   * other, from 1 to `maxBatchRecords`. It does not wait for more.
+   */
+  onBatch<const M extends Topic | RouteMatch>(
+    match: M,
+    handler: BatchHandler<MatchedValue<M>>,
+    options?: BatchRouteOptions,
+  ): Router
   /** Says what happens to records that no route takes. @default 'dead-letter' */
   otherwise(policy: Otherwise): Router
   readonly routes: readonly Route[]
   readonly fallback: Otherwise
 }
+
+const DEFAULT_BATCH_RECORDS = 100
 
 /** Makes an empty router. */
 export function createRouter(): Router {
@@ -201,6 +238,15 @@ export function createRouter(): Router {
         throw new TypeError('A route needs a handler: a function of record and context.')
       const full = routeMatchOf(match)
       routes.push({ name: options.name ?? matchName(full), match: full, handler, options })
+      return router
+    },
+    onBatch(match, handler, { maxBatchRecords = DEFAULT_BATCH_RECORDS, ...options } = {}) {
+      if (typeof handler !== 'function')
+        throw new TypeError('A batch route needs a handler: a function of records and context.')
+      const full = routeMatchOf(match)
+      const name = options.name ?? matchName(full)
+      const one: Handler<never> = (record, context) => handler([record], context)
+      routes.push({ name, match: full, handler: one, batch: { handler, maxRecords: maxBatchRecords }, options })
       return router
     },
     otherwise(policy) {

@@ -7,7 +7,7 @@ import type { Clock } from '../clock.ts'
 import { HandlerError } from '../errors.ts'
 import type { Log, LogValue } from '../logger.ts'
 import type { ConsumerRecord, TimestampMs } from '../record.ts'
-import type { Handler, HandlerContext } from '../router.ts'
+import type { BatchHandler, Handler, HandlerContext } from '../router.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
 
 /** How an attempt went. `given-up`: for a reason that is not the record's, so nothing is known of it. */
@@ -30,8 +30,8 @@ export interface AttemptScope {
 /** What an attempt is made with. */
 export interface AttemptWork {
   /** As the handler gets it. */
-  readonly typed: ConsumerRecord<unknown>
-  readonly handler: Handler<never>
+  readonly typed: ConsumerRecord<unknown> | readonly ConsumerRecord<unknown>[]
+  readonly handler: Handler<never> | BatchHandler<never>
   readonly plan: {
     readonly route: string
     readonly timeoutMs: number
@@ -39,6 +39,7 @@ export interface AttemptWork {
   }
 }
 
+const nowhere = { topic: undefined, partition: undefined, offset: undefined }
 const handled: AttemptResult = { kind: 'handled' }
 
 /** One call of a handler, and the context it is given. */
@@ -83,7 +84,9 @@ export class Attempt implements HandlerContext, Watched {
 
   get log(): HandlerContext['log'] {
     return (message: string, fields: Readonly<Record<string, LogValue>> = {}) => {
-      const { topic, partition, offset } = this.#work.typed
+      const { typed } = this.#work
+      const { topic, partition, offset } = 'topic' in typed ? typed : (typed[0] ?? nowhere)
+      const records = 'topic' in typed ? undefined : typed.length
       this.#scope.log?.({
         ...fields,
         level: 'info',
@@ -92,6 +95,7 @@ export class Attempt implements HandlerContext, Watched {
         topic,
         partition,
         offset,
+        records,
         route: this.route,
       })
     }
@@ -102,7 +106,7 @@ export class Attempt implements HandlerContext, Watched {
     const { handler, typed } = this.#work
     try {
       // The route table pairs each handler with the records of its own topic, which no type can say for all at once.
-      const result = (handler as Handler<unknown>)(typed, this)
+      const result = (handler as (given: typeof typed, context: HandlerContext) => unknown)(typed, this)
       return isThenable(result) ? this.#wait(result) : handled
     } catch (error) {
       return { kind: 'failed', error }

@@ -3,7 +3,8 @@
  * what became of each. A record that is put off takes no room among those that are being handled.
  *
  * Records of a partition are begun one after the other, each as soon as its route's ordering lets it: one ordered by its
- * partition when everything before it is settled, one ordered by its key when those with the same key are.
+ * partition when everything before it is settled, one ordered by its key when those with the same key are. On a batch route,
+ * those that may be begun now are begun together.
  *
  * It is one file because each outcome of a record decides what may begin, what is put off and what is left to the next run.
  */
@@ -12,13 +13,16 @@ import { MAX_WAIT_MS } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { HandlerError } from '../errors.ts'
 import type { ConsumerRecord, Offset } from '../record.ts'
+import { entriesBehind, mayJoin, takeBatch } from './batch-entries.ts'
 import type { Budget } from './budget.ts'
 import type { Committer } from './committer.ts'
 import { DueQueue } from './due-queue.ts'
 import type { Found, Handling, Outcome } from './handling.ts'
+import { chainKeyOf } from './lane.ts'
 import type { Entry, Lane } from './lane.ts'
 import type { Lanes } from './lanes.ts'
 import { hasRoom } from './plan.ts'
+import type { Plan } from './plan.ts'
 import type { RunCause } from './report.ts'
 import type { SettledOutcome, Tally } from './tally.ts'
 
@@ -123,7 +127,7 @@ export class Dispatch {
 
   /** Begins one record of a lane. False where none may be begun now. */
   #step(lane: Lane): boolean {
-    const { clock, budget, handling, lanes, tally } = this.#scope
+    const { clock, budget, handling } = this.#scope
     const now = clock.monotonic()
     if (now >= budget.takeUntil) {
       this.#scope.onTimeOver()
@@ -132,22 +136,21 @@ export class Dispatch {
     const ready = takeReady(lane)
     if (ready !== undefined) {
       if (ready.found.plan.breaker?.isOpen === true) return this.#shut(lane)
-      this.#attempt(ready, now)
+      if (ready.found.plan.batch === undefined || ready.attempts > 0) this.#attempt(ready, now)
+      else this.#together(entriesBehind(ready), now)
       return true
     }
     const record = lane.first
     if (record === undefined || this.active + this.#held >= this.#scope.concurrency) return false
     if (lane.isSettled(record.offset)) {
-      lane.pass()
-      lanes.release(record)
-      tally.countRemembered()
+      this.#passOver(lane, record)
       return true
     }
     const found = (lane.found ??= handling.find(record))
     const { plan } = found
     if (plan.breaker?.isOpen === true) return this.#shut(lane)
     if (!hasRoom(plan) || !isNext(lane, found)) return false
-    const key = plan.ordering === 'key' && record.key !== null ? textOfKey(record.key) : undefined
+    const key = chainKeyOf(record, plan)
     const known = lane.known(record, found)
     const before = key === undefined ? undefined : lane.firstOf(key)
     if (before !== undefined) {
@@ -156,9 +159,48 @@ export class Dispatch {
         this.#park(entry)
         this.#makeRoom()
       } else if (before.isLeft) this.#leaveAlone(entry)
-    } else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
+    } else if (plan.batch !== undefined && mayJoin(lane, record, found))
+      this.#together(this.#takeBatch(lane, plan), now)
+    else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
     else this.#first(lane, record, found, key, now)
     return true
+  }
+
+  /** An earlier run has settled the first record that waits. */
+  #passOver(lane: Lane, record: ConsumerRecord): void {
+    const { lanes, tally } = this.#scope
+    lane.pass()
+    lanes.release(record)
+    tally.countRemembered()
+  }
+
+  #takeBatch(lane: Lane, plan: Plan): readonly Entry[] {
+    const { handling } = this.#scope
+    const passOver = (record: ConsumerRecord): void => this.#passOver(lane, record)
+    return takeBatch(lane, plan, { find: (record) => handling.find(record), passOver })
+  }
+
+  /** Begins records of one lane and route together. They take the room of one. */
+  #together(entries: readonly Entry[], now: number): void {
+    const [first] = entries
+    if (first === undefined) return
+    for (const entry of entries) entry.isActive = true
+    this.#track(first.lane, first.found.plan, this.#handleBatch(first, entries, now))
+  }
+
+  async #handleBatch({ lane, found }: Entry, entries: readonly Entry[], now: number): Promise<void> {
+    const { handling, clock, budget } = this.#scope
+    const { breaker } = found.plan
+    const isShut = (): boolean => breaker?.isOpen === true
+    await handling.handleBatch(
+      entries,
+      {
+        mayGoOn: () => this.#isTaking && lane.isOpen && !isShut() && clock.monotonic() < budget.takeUntil,
+        tell: (entry, outcome, number) => this.#after(entry, outcome, number),
+      },
+      now,
+    )
+    if (isShut() && !lane.isGone && entries.some(({ isLeft }) => isLeft)) this.#shut(lane)
   }
 
   /** How much room is kept. */
@@ -228,17 +270,21 @@ export class Dispatch {
       this.#after(entry, outcome, number)
       return
     }
-    const { plan } = entry.found
+    entry.isActive = true
+    const done = outcome.then((settled) => this.#after(entry, settled, number))
+    this.#track(entry.lane, entry.found.plan, done)
+  }
+
+  /** Counts what takes room until it is done. */
+  #track(lane: Lane, plan: Plan, done: Promise<void>): void {
     this.active += 1
     plan.active += 1
-    entry.isActive = true
-    outcome
-      .then((settled) => this.#after(entry, settled, number))
+    done
       .catch((error: unknown) => this.#scope.onCrash(error))
       .finally(() => {
         this.active -= 1
         plan.active -= 1
-        this.#pump(entry.lane)
+        this.#pump(lane)
         if (this.active < this.#scope.concurrency) this.start()
         this.#scope.onChange()
       })
@@ -255,6 +301,8 @@ export class Dispatch {
       return
     }
     if (isSettled(outcome)) {
+      // Failed in a batch behind one that is put off, and is done with sooner.
+      if (entry.isParked) this.#unparkOne(entry)
       this.#advance(lane.settle(entry))
       this.#count(record, entry.found, outcome, clock.monotonic())
       return
@@ -326,7 +374,11 @@ export class Dispatch {
 
   /** The next one of a key may be begun. */
   #advance(entry: Entry | undefined): void {
-    if (entry === undefined || entry.isLeft) return
+    if (entry === undefined || entry.isLeft || entry.isActive) return
+    if (entry.dueAt > 0 && entry.dueAt > this.#scope.clock.monotonic()) {
+      this.#putOff(entry, entry.dueAt, entry.dueAtMs)
+      return
+    }
     this.#unpark(entry)
     entry.lane.ready.push(entry)
   }
@@ -338,8 +390,15 @@ export class Dispatch {
     entry.dueAt = dueAt
     entry.dueAtMs = dueAtMs
     if (keepsProgress) lane.version += 1
-    if (lane.isOpen) for (const one of lane.chainOf(entry)) this.#park(one)
-    else this.#leave(entry)
+    const chain = lane.chainOf(entry)
+    for (const one of chain) {
+      // Those that came in a batch with it are not called with what is left of that.
+      one.isActive = false
+      if (lane.isOpen) this.#park(one)
+      else this.#leaveAlone(one)
+    }
+    // It waits for one before it, which failed in the same batch.
+    if (chain[0] !== entry) return
     if (dueAt < budget.takeUntil && this.#isTaking && lane.isOpen) {
       if (!keepsProgress && hasHung(entry)) this.#holding.add(entry)
       this.#due.add(entry)
@@ -356,10 +415,12 @@ export class Dispatch {
   }
 
   #unpark(entry: Entry): void {
-    for (const one of entry.lane.chainOf(entry)) {
-      this.#scope.lanes.unpark(one)
-      this.#parked.delete(one)
-    }
+    for (const one of entry.lane.chainOf(entry)) this.#unparkOne(one)
+  }
+
+  #unparkOne(entry: Entry): void {
+    this.#scope.lanes.unpark(entry)
+    this.#parked.delete(entry)
   }
 
   #onDue(entry: Entry): void {
@@ -382,8 +443,7 @@ export class Dispatch {
       const error = entry.error ?? (found.returned === undefined && attempts > 0 ? putOffBefore() : undefined)
       if (lane.isGone) this.#parked.delete(entry)
       if (lane.isGone || lane.chainOf(entry)[0] !== entry || error === undefined) continue
-      this.#scope.lanes.unpark(entry)
-      this.#parked.delete(entry)
+      this.#unparkOne(entry)
       const { plan, origin = record } = found
       const subject = { record: origin, returned: found.returned, route: plan.route }
       const outcome = this.#scope.handling.setAside.deadLetter(subject, 'exhausted', error, attempts)
@@ -436,11 +496,4 @@ function takeReady({ ready }: Lane): Entry | undefined {
   if (ready.length === 0) return undefined
   const at = ready.findIndex(({ found: { plan } }) => hasRoom(plan))
   return at === -1 ? undefined : ready.splice(at, 1)[0]
-}
-
-/** Bytes as a text that is equal for equal bytes only. */
-function textOfKey(key: Uint8Array): string {
-  let text = ''
-  for (const byte of key) text += String.fromCharCode(byte)
-  return text
 }

@@ -14,18 +14,20 @@ import type { ReturnedRecord } from '../return-topic.ts'
 import { unread } from '../route-table.ts'
 import type { Matched } from '../route-table.ts'
 import type { Handler, OnceOptions, RetryDecision } from '../router.ts'
-import { checkValue, readValue } from '../topic.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptResult, AttemptScope, AttemptWork } from './attempt.ts'
+import { Batch, itemOf, ownErrorOf } from './batch.ts'
+import type { BatchHost } from './batch.ts'
 import { runCauseOf } from './cause.ts'
 import { EffectivelyOnce } from './effectively-once.ts'
 import type { MakeCall } from './effectively-once.ts'
-import type { Lane } from './lane.ts'
+import type { Entry, Lane } from './lane.ts'
 import { keepsProgress, Plans } from './plan.ts'
 import type { Plan } from './plan.ts'
 import type { RunCause } from './report.ts'
 import { retryAfterOf, SetAside } from './set-aside.ts'
 import type { SetAsideScope } from './set-aside.ts'
+import { handlerAfter, InvalidValue, valueOf, withValue } from './typed-value.ts'
 
 /** What became of a record. `deferred`: it is durable in a retry topic. After `retry`, `stopped` and `unfinished` its offset stays uncommitted. */
 export type Outcome =
@@ -80,14 +82,6 @@ export interface Work extends AttemptWork {
   readonly returned: ReturnedRecord | undefined
   /** Monotonic time of its first attempt in this run. */
   readonly startedAt: number
-}
-
-/** Marks what a schema that answers later refused, so that it is not taken for a failure of the handler. */
-class InvalidValue {
-  readonly error: unknown
-  constructor(error: unknown) {
-    this.error = error
-  }
 }
 
 /** Thrown past a handler that was not called, or whose outcome somebody else will store: not the record's doing. */
@@ -176,13 +170,32 @@ export class Handling {
     return this.#attempt(work, number, now)
   }
 
+  /**
+   * Handles records of one lane and batch route together, none of which was tried before. What becomes of each is told as soon
+   * as it is known.
+   */
+  handleBatch(entries: readonly Entry[], host: BatchHost, now: number): Promise<void> {
+    const scope = {
+      ...this.#scope,
+      one: (work: Work, number: number, at: number) => this.#attempt(work, number, at),
+      after: (work: Work, number: number, result: AttemptResult) => this.#after(work, number, result),
+      refuse: (work: Work, error: unknown) => this.#deadLetter(work, 'invalid', error, 0),
+    }
+    return new Batch(
+      scope,
+      host,
+      entries.map((entry) => itemOf(entry, now)),
+      now,
+    ).run()
+  }
+
   #routed(work: Work, { route, json }: Matched, number: number, now: number): Outcome | Promise<Outcome> {
     const { record, returned, plan } = work
     if (plan.once !== undefined) work.handler = this.#underLock(plan.once, work, route.handler)
     const { topic } = route.match
     if (typeof topic === 'string') return this.#attempt(work, number, now)
     try {
-      const value = checkValue(topic, json === unread || record.value === null ? readValue(topic, record.value) : json)
+      const value = valueOf(topic, record, json)
       if (value instanceof Promise) work.handler = handlerAfter(value, work.handler)
       else work.typed = withValue(record, value)
     } catch (error) {
@@ -242,7 +255,7 @@ export class Handling {
   #after(work: Work, number: number, result: AttemptResult): Outcome | Promise<Outcome> {
     if (result.kind === 'handled') return handled
     if (result.kind === 'given-up') return unfinished
-    const { error } = result
+    const error = work.plan.batch === undefined ? result.error : ownErrorOf(result.error, work.typed)
     if (error instanceof BlockedError) return blockedBy(error, work)
     if (error instanceof InvalidValue) return this.#deadLetter(work, 'invalid', error.error, 0)
     if (error instanceof DeadLetterError) return this.#deadLetter(work, 'rejected', error, number)
@@ -332,22 +345,4 @@ export class Handling {
 function blockedBy({ cause, retryAfterMs }: BlockedError, work: Work): Outcome {
   if (!cause.retriable) return { kind: 'stopped', cause: runCauseOf(cause) }
   return { kind: 'retry', waitMs: retryAfterMs, work, error: cause, isAttempt: false }
-}
-
-/** For a schema that answers later: its answer counts as part of the first attempt, time limit included. */
-function handlerAfter(value: Promise<unknown>, handler: Handler<never>): Handler<never> {
-  const checked = value.catch((error: unknown) => {
-    throw new InvalidValue(error)
-  })
-  return async (record: ConsumerRecord<never>, context) => {
-    const typed = withValue(record, await checked)
-    if (!context.signal.aborted) await (handler as Handler<unknown>)(typed, context)
-  }
-}
-
-function withValue(
-  { topic, partition, offset, timestampMs, key, headers }: ConsumerRecord<unknown>,
-  value: unknown,
-): ConsumerRecord<unknown> {
-  return { topic, partition, offset, timestampMs, key, value, headers }
 }

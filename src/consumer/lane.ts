@@ -9,6 +9,7 @@ import type { ConsumerRecord, Offset, TimestampMs, TopicPartition, TopicPartitio
 import type { Attempt } from './attempt.ts'
 import type { Due } from './due-queue.ts'
 import type { Found, Work } from './handling.ts'
+import type { Plan } from './plan.ts'
 import type { OpenRecord, Progress } from './progress.ts'
 import type { RunCause } from './report.ts'
 
@@ -222,6 +223,12 @@ export class Lane implements TopicPartition {
     if (this.#open.size > 0) this.version += 1
     if (entry.key === undefined) return undefined
     const chain = this.#keys.get(entry.key)
+    const at = chain?.indexOf(entry) ?? 0
+    if (at > 0) {
+      // Handled in a batch together with one before it that failed.
+      chain?.splice(at, 1)
+      return undefined
+    }
     chain?.shift()
     if (chain?.length === 0) this.#keys.delete(entry.key)
     return chain?.[0]
@@ -244,4 +251,20 @@ export class Lane implements TopicPartition {
     this.#head += 1
     if (this.#head === this.#queue.length) this.clear()
   }
+}
+
+/** What those have in common that wait for each other while they are open; undefined where a record waits for nobody. */
+export function chainKeyOf({ key }: ConsumerRecord, { ordering, batch }: Plan): string | undefined {
+  if (ordering === 'key') return key === null ? undefined : textOfKey(key)
+  return batch !== undefined && ordering === 'partition' ? WHOLE_PARTITION : undefined
+}
+
+/** No key's text: those have no character beyond the first 256. */
+const WHOLE_PARTITION = '\u{100}'
+
+/** Bytes as a text that is equal for equal bytes only. */
+function textOfKey(key: Uint8Array): string {
+  let text = ''
+  for (const byte of key) text += String.fromCharCode(byte)
+  return text
 }

@@ -1,7 +1,7 @@
 /** What an app says of its routes, with nothing left open: one plan for each route, for the time of a run. */
 import type { App, RetryPolicy } from '../app.ts'
 import { breakerPolicy, retryPolicy } from '../app.ts'
-import type { OnceOptions, Ordering, Route, RouteOptions } from '../router.ts'
+import type { BatchHandler, OnceOptions, Ordering, Route, RouteOptions } from '../router.ts'
 import { Breaker } from './breaker.ts'
 import type { EffectivelyOnce } from './effectively-once.ts'
 
@@ -19,8 +19,19 @@ export interface Plan {
   readonly breaker: Breaker | undefined
   /** Its handler is called under a lock. */
   readonly once: EffectivelyOnce | undefined
+  /** Its records are handled together. */
+  readonly batch: BatchPlan | undefined
   /** Records that are being handled. */
   active: number
+}
+
+/** How records of a route are handled together. */
+export interface BatchPlan {
+  readonly handler: BatchHandler<never>
+  /** Most records in one call. */
+  readonly maxRecords: number
+  /** So long after its first call a batch that fails is not halved any more, milliseconds: each record is called alone. */
+  readonly splitMs: number
 }
 
 /** What handlers that take records without a route are called. */
@@ -41,7 +52,12 @@ export class Plans {
    * through on routes with `effectively-once`.
    */
   constructor(app: App, usableMs: number, onceOf: (options: OnceOptions) => EffectivelyOnce) {
-    const planOf = (route: string, options: RouteOptions, begins: 'half-open' | 'closed' = 'half-open'): Plan => {
+    const planOf = (
+      route: string,
+      options: RouteOptions,
+      begins: 'half-open' | 'closed' = 'half-open',
+      batch?: BatchPlan,
+    ): Plan => {
       const isAtMostOnce = options.delivery === 'at-most-once'
       const retry = retryPolicy(app.retry, options.retry)
       const breaker = breakerPolicy(app.breaker, options.breaker)
@@ -53,7 +69,8 @@ export class Plans {
         retry: isAtMostOnce ? { ...retry, maxAttempts: 1 } : retry,
         once: options.delivery === 'effectively-once' ? onceOf(options.once ?? {}) : undefined,
         breaker: breaker === null ? undefined : new Breaker(breaker, begins),
-        timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, usableMs)),
+        batch,
+        timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, batch?.splitMs ?? usableMs)),
         active: 0,
       }
     }
@@ -61,7 +78,12 @@ export class Plans {
     // Where no handler takes them, none can succeed, which is what would close a breaker.
     const begins = typeof app.otherwise === 'function' ? 'half-open' : 'closed'
     this.otherwise = planOf(OTHERWISE, { retry: { topicDelaysMs: [] } }, begins)
-    for (const route of app.routes) this.#plans.set(route, planOf(route.name, route.options))
+    for (const route of app.routes) {
+      const { name, options, batch } = route
+      // A record that hangs must be found, and then seen to time out alone, within one run: half of it for each.
+      const together = batch === undefined ? undefined : { ...batch, splitMs: usableMs / 2 }
+      this.#plans.set(route, planOf(name, options, 'half-open', together))
+    }
   }
 
   /** Every plan. */
@@ -79,11 +101,14 @@ export function hasRoom({ active, concurrency, breaker }: Plan): boolean {
   return active < concurrency && (breaker === undefined || active < breaker.mostAtOnce)
 }
 
-/** Whether commits of an app carry what is settled and put off behind their offsets. */
+/** Whether commits of an app carry what is settled and put off behind their offsets. Of a batch some may be settled before others. */
 export function keepsProgress({ routes, retry }: App): boolean {
   if (retry.maxMs >= LONG_WAIT_MS) return true
   return routes.some(
-    ({ options }) => orderingOf(options) !== 'partition' || retryPolicy(retry, options.retry).maxMs >= LONG_WAIT_MS,
+    ({ options, batch }) =>
+      batch !== undefined ||
+      orderingOf(options) !== 'partition' ||
+      retryPolicy(retry, options.retry).maxMs >= LONG_WAIT_MS,
   )
 }
 

@@ -58,6 +58,31 @@ describe('topic types', () => {
       })
   })
 
+  test('a batch handler gets records with the output of its topic', () => {
+    createRouter()
+      .onBatch(orders, (records, context) => {
+        expectTypeOf(records).toEqualTypeOf<readonly ConsumerRecord<{ id: string; total: number }>[]>()
+        expectTypeOf(context).toEqualTypeOf<HandlerContext>()
+      })
+      .onBatch(
+        { topic: profiles, value: { name: 'x' } },
+        async (records) => {
+          expectTypeOf(records[0]?.value).toEqualTypeOf<{ name: string } | null | undefined>()
+        },
+        { maxBatchRecords: 10, ordering: 'key' },
+      )
+      .onBatch({ topic: 'reports' }, (records) => {
+        expectTypeOf(records).toEqualTypeOf<readonly ConsumerRecord[]>()
+      })
+    const wrong = (_records: readonly ConsumerRecord<number>[]): void => undefined
+    // @ts-expect-error orders have no numbers as values
+    createRouter().onBatch(orders, wrong)
+    // @ts-expect-error a handler of one record takes no batch
+    createRouter().onBatch(orders, (record: ConsumerRecord<{ id: string; total: number }>) => record.value.id)
+    // @ts-expect-error single records come in no batch
+    createRouter().on(orders, () => undefined, { maxBatchRecords: 10 })
+  })
+
   test('a handler of another type is refused', () => {
     const wrong = (_record: ConsumerRecord<number>): void => undefined
     // @ts-expect-error orders have no numbers as values
