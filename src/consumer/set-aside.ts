@@ -117,7 +117,9 @@ export class SetAside {
     const idempotencyKey = place.length <= MAX_KEY_LENGTH ? place : await digestOf(place)
     const create = (through: Broker, call: Call | undefined): Promise<NewTopic> =>
       returnTopicLike(through, { source, name, longestMs: longestWaitMs(app) }, call)
-    const failure = await this.#store((call) => appendOnce({ broker, records: [back], idempotencyKey, create }, call))
+    const failure = await this.#store(async (call) => {
+      await appendOnce({ broker, records: [back], idempotencyKey, create }, call)
+    })
     if (failure !== undefined)
       return failure === unfinished ? unfinished : { kind: 'stopped', cause: runCauseOf(failure) }
     const { name: cause, code } = runCauseOf(error)

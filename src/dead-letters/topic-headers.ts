@@ -7,7 +7,7 @@
  * for.
  */
 import { type DeadLetter, isDeadLetterReason } from '../dead-letter.ts'
-import { type ConsumerRecord, type Header, bytesOf } from '../record.ts'
+import { type ConsumerRecord, type Header, bytesOf, exactTextOf } from '../record.ts'
 import { decodeCause, encodeCause, withFingerprint } from './codec.ts'
 import {
   beginsBlock,
@@ -33,6 +33,9 @@ const names = {
   redriveCount: 'kedge-dead-letter-redrive-count',
 } as const
 
+/** The header of a marker: a record behind a letter that says that the letter is deleted. */
+const DELETED_HEADER = 'kedge-dead-letter-deleted'
+
 /** The headers of the letter's record: the original's, then the block. */
 export function headersOfLetter(letter: DeadLetter, dialect: HeaderDialect): Header[] {
   return [
@@ -48,6 +51,18 @@ export function headersOfLetter(letter: DeadLetter, dialect: HeaderDialect): Hea
     textHeader(names.fingerprint, letter.fingerprint),
     textHeader(names.redriveCount, String(letter.redriveCount)),
   ]
+}
+
+/** The marker that deletes a letter: a tombstone with the letter's id as its key, and in a header. */
+export function markerOf(id: string): Pick<ConsumerRecord, 'key' | 'value' | 'headers'> {
+  return { key: bytesOf(id), value: null, headers: [textHeader(DELETED_HEADER, id)] }
+}
+
+/** Which letter a record deletes, or undefined where it is no marker. A letter never is one, whatever its record was. */
+export function deletedIdOf({ value, headers }: ConsumerRecord): string | undefined {
+  const header = headers.find(({ key }) => key === DELETED_HEADER)
+  if (value !== null || header === undefined || header.value === null || headers.some(beginsBlock)) return undefined
+  return exactTextOf(header.value)
 }
 
 /** The letter in a record of a dead-letter topic, or undefined where the record is none of ours. */

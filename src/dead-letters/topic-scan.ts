@@ -1,96 +1,119 @@
 /**
- * Reads dead letters out of topics, oldest first. Within a partition the order is that of the log; between partitions and
- * topics, that of the records' timestamps. A scan ends where the logs ended when it began, so it ends while letters are
- * put; its cursor is the next offset of every partition, so puts and retention do not move a page.
+ * Reads the letters that are there out of dead-letter topics, oldest first. Within a partition the order is that of the
+ * log; between partitions and topics, that of the records' timestamps. A scan ends where the logs ended when it began, so
+ * it ends while letters are put; its cursor is the next offset of every partition, so puts, deletes and retention do not
+ * move a page.
  */
-import type { Broker, Call, TopicDescription } from '../broker.ts'
+import type { Broker, Call } from '../broker.ts'
 import type { DeadLetter } from '../dead-letter.ts'
-import { BrokerError } from '../errors.ts'
-import type { ConsumerRecord, Offset, TopicPartition } from '../record.ts'
+import { partitionKey, type Offset, type TopicPartition } from '../record.ts'
 import { invalidCursor } from './call.ts'
 import { letterOfRecord } from './topic-headers.ts'
-
-const FETCH_LIMITS = { maxWaitMs: 0, maxRecords: 500, maxBytes: 4_194_304 } as const
+import { FETCH_LIMITS, isOutOfRange, type PartitionIndex, type ScanBudget } from './topic-index.ts'
 
 /** One partition on its way to the end it had when the scan began. */
 interface Lane extends TopicPartition {
+  readonly index: PartitionIndex
   next: Offset
   readonly end: Offset
-  buffer: ConsumerRecord[]
+  buffer: { readonly letter: DeadLetter; readonly offset: Offset; readonly storedAtMs: number }[]
 }
 
-/** A reading of topics from a place on. */
+/** What a scan works with. */
+export interface TopicScanOptions {
+  readonly broker: Broker
+  readonly partitions: readonly TopicPartition[]
+  readonly indexOf: (partition: TopicPartition) => PartitionIndex
+  /** Of an earlier scan. @default the log starts */
+  readonly cursor: string | undefined
+  readonly budget: ScanBudget
+}
+
+/** A reading of partitions from a place on. */
 export interface TopicScan {
-  /** The next record's letter (undefined for a record that is none), or 'end'. */
-  next(): Promise<{ readonly letter: DeadLetter | undefined } | 'end'>
+  /** The next letter, or undefined at the end and where the budget is spent. */
+  next(): Promise<DeadLetter | undefined>
   /** Where the next page continues, or undefined where nothing is left. */
   cursor(): string | undefined
 }
 
-/** Opens a scan over whole topics, from a cursor or from the log starts. */
-export async function openTopicScan(
-  broker: Broker,
-  topics: readonly TopicDescription[],
-  cursor: string | undefined,
-  call: Call | undefined,
-): Promise<TopicScan> {
-  const lanes = await openLanes(broker, topics, cursor, call)
+/** Opens a scan, from a cursor or from the log starts. */
+export async function openTopicScan(options: TopicScanOptions, call: Call | undefined): Promise<TopicScan> {
+  const lanes = await openLanes(options, call)
+  const { broker, budget } = options
   return {
     async next() {
-      await Promise.all(lanes.map((lane) => fill(broker, lane, call)))
+      const filled = await Promise.all(lanes.map((lane) => fill(broker, lane, budget, call)))
+      // Of a lane that could not be filled nobody knows whether the oldest letter is there.
+      if (filled.includes(false)) return undefined
       const lane = oldest(lanes)
-      const record = lane?.buffer.shift()
-      if (lane === undefined || record === undefined) return 'end'
-      lane.next = record.offset + 1
-      return { letter: letterOfRecord(record) }
+      const found = lane?.buffer.shift()
+      if (lane === undefined || found === undefined) return undefined
+      lane.next = found.offset + 1
+      return found.letter
     },
-    cursor: () => (lanes.every(({ next, end }) => next >= end) ? undefined : encodeCursor(lanes)),
+    cursor: () => (lanes.every(isDone) ? undefined : encodeCursor(lanes)),
   }
 }
 
 async function openLanes(
-  broker: Broker,
-  topics: readonly TopicDescription[],
-  cursor: string | undefined,
+  { broker, partitions, indexOf, cursor }: TopicScanOptions,
   call: Call | undefined,
 ): Promise<Lane[]> {
-  const partitions = topics.flatMap(({ topic, partitions }) =>
-    Array.from({ length: partitions }, (_, partition) => ({ topic, partition })),
-  )
   if (partitions.length === 0) return []
   const [starts, ends] = await Promise.all([
     broker.offsets(partitions, 'earliest', call),
     broker.offsets(partitions, 'latest', call),
   ])
   const reached = decodeCursor(cursor)
-  return partitions.map(({ topic, partition }, index) => {
-    const start = starts[index]?.offset ?? 0
-    const next = Math.max(start, reached.get(`${topic}/${partition}`) ?? 0)
-    return { topic, partition, next, end: ends[index]?.offset ?? 0, buffer: [] }
+  return partitions.map(({ topic, partition }, at) => {
+    const start = starts[at]?.offset ?? 0
+    const next = Math.max(start, reached.get(partitionKey({ topic, partition })) ?? 0)
+    return { topic, partition, index: indexOf({ topic, partition }), next, end: ends[at]?.offset ?? 0, buffer: [] }
   })
 }
 
-async function fill(broker: Broker, lane: Lane, call: Call | undefined): Promise<void> {
-  if (lane.buffer.length > 0 || lane.next >= lane.end) return
-  const { topic, partition } = lane
-  try {
-    const records = await broker.fetch([{ topic, partition, offset: lane.next }], FETCH_LIMITS, call)
-    lane.buffer = records.filter(({ offset }) => offset < lane.end)
-    if (lane.buffer.length === 0) lane.next = lane.end
-  } catch (error) {
-    if (!(error instanceof BrokerError) || error.code !== 'OFFSET_OUT_OF_RANGE') throw error
-    // Retention deleted what the lane was about to read.
-    const [start] = await broker.offsets([{ topic, partition }], 'earliest', call)
-    lane.next = Math.max(lane.next + 1, start?.offset ?? lane.end)
-    await fill(broker, lane, call)
+/** Reads on where a lane has nothing at hand. False where the budget is spent first. */
+async function fill(broker: Broker, lane: Lane, budget: ScanBudget, call: Call | undefined): Promise<boolean> {
+  while (lane.buffer.length === 0 && !isDone(lane)) {
+    const { index, end } = lane
+    if (!(await index.cover(lane.next, end, budget, call))) return false
+    const there = index.lettersFrom(lane.next, FETCH_LIMITS.maxRecords).filter((offset) => offset < end)
+    if (there.length === 0) lane.next = Math.min(end, index.horizon ?? end)
+    else await read(broker, lane, there, call)
   }
+  return true
+}
+
+async function read(broker: Broker, lane: Lane, there: readonly Offset[], call: Call | undefined): Promise<void> {
+  const { topic, partition, index } = lane
+  const wanted = new Set(there)
+  const from = there[0] ?? lane.next
+  try {
+    const records = await broker.fetch([{ topic, partition, offset: from }], FETCH_LIMITS, call)
+    for (const record of records) {
+      if (!wanted.has(record.offset)) continue
+      const letter = letterOfRecord(record)
+      if (letter !== undefined) lane.buffer.push({ letter, offset: record.offset, storedAtMs: record.timestampMs })
+    }
+    if (lane.buffer.length > 0) return
+  } catch (error) {
+    if (!isOutOfRange(error)) throw error
+  }
+  // Retention deleted what was there, or the topic was made anew.
+  index.forget()
+  lane.next = from + 1
+}
+
+function isDone({ next, end }: Lane): boolean {
+  return next >= end
 }
 
 function oldest(lanes: readonly Lane[]): Lane | undefined {
   let found: Lane | undefined
   let foundMs = Infinity
   for (const lane of lanes) {
-    const headMs = lane.buffer[0]?.timestampMs ?? Infinity
+    const headMs = lane.buffer[0]?.storedAtMs ?? Infinity
     if (headMs < foundMs) {
       found = lane
       foundMs = headMs

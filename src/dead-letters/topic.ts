@@ -1,20 +1,23 @@
 /**
  * Dead letters as records of a topic on the same (or another) broker, readable by anything that reads the topic.
  *
- * Durable as the broker is. A letter put twice within the broker's memory of idempotency keys (24 hours) is one record; the
- * first is kept, as a later failure of the same record by the same group says nothing new about where it is.
- * Reading is by scan: a topic has no index by id. Deleting is the topic's retention's business.
+ * Durable as the broker is. A letter that is put again while it is there is one letter, the first; on a broker with
+ * idempotency keys it is also one record, where it is the same failure. A letter is deleted by a marker behind it, a
+ * tombstone in the same partition; one that is put behind its marker is there again.
+ * Reading is by scan: a topic has no index by id.
  */
 import { appendOnce } from '../append-once.ts'
-import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, type NewTopic } from '../broker.ts'
+import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, MAX_OFFSET, type NewTopic } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { BrokerError, DeadLetterStoreError } from '../errors.ts'
-import { checkCall, idParts, listLimit, matches, unsupported } from './call.ts'
+import { checkCall, idParts, listLimit, matches } from './call.ts'
 import { digestOf } from '../digest.ts'
+import { partitionKey, type Offset, type RecordMetadata, type TimestampMs, type TopicPartition } from '../record.ts'
 import type { HeaderDialect } from './topic-dialects.ts'
-import { headersOfLetter } from './topic-headers.ts'
+import { deletedIdOf, headersOfLetter, letterOfRecord, markerOf } from './topic-headers.ts'
+import { FETCH_LIMITS, isOutOfRange, PartitionIndex, type ScanBudget } from './topic-index.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
-import { type TopicScan, openTopicScan } from './topic-scan.ts'
+import { openTopicScan } from './topic-scan.ts'
 
 /** Options of `topicDeadLetters`. */
 export interface TopicDeadLettersOptions {
@@ -32,20 +35,32 @@ export interface TopicDeadLettersOptions {
    * @default 'spring'
    */
   readonly headers?: HeaderDialect
-  /** Most records read by one `list` (which then ends its page early) or `get` (which then fails). @default 100000 */
+  /**
+   * Most records read by one `list` (which then ends its page early, perhaps empty), `get` or `delete` (which then fail). What
+   * was read stays known to the store: the next call goes on from there. @default 100000
+   */
   readonly maxScanRecords?: number
+  /**
+   * Most letters of one partition whose id and place are remembered, about 300 bytes each. Of more, a part at a time is
+   * looked at, each of which reads the rest of the partition for its markers. @default 20000
+   */
+  readonly maxIndexedLetters?: number
 }
 
-const topicDeadLettersDefaults = { headers: 'spring', maxScanRecords: 100_000 } as const
+const topicDeadLettersDefaults = { headers: 'spring', maxScanRecords: 100_000, maxIndexedLetters: 20_000 } as const
 
 /** What the headers of a letter add at most to its record: names, coordinates and a cause of 4 KiB, twice, once escaped. */
 const MAX_LETTER_OVERHEAD_BYTES = 65_536
 
-const features: Omit<DeadLetterFeatures, 'deduplicates'> = Object.freeze({
+/** What may be an idempotency key. */
+const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/
+
+const features: DeadLetterFeatures = Object.freeze({
+  deduplicates: true,
   list: true,
   listOrder: 'put',
   get: true,
-  delete: false,
+  delete: true,
   maxLetterBytes: null,
 })
 
@@ -55,23 +70,26 @@ export function topicDeadLetters(options: TopicDeadLettersOptions): DeadLetterSt
 }
 
 class TopicDeadLetters implements DeadLetterStore {
+  readonly features = features
   readonly #broker: Broker
   readonly #fixedTopic: string | undefined
   readonly #createTopics: boolean
   readonly #headers: HeaderDialect
   readonly #maxScanRecords: number
+  readonly #maxIndexedLetters: number
+  readonly #indexes = new Map<string, PartitionIndex>()
+  /** Of a partition, an end that its log had: what is stored there or behind it was stored since. */
+  readonly #ends = new Map<string, Offset>()
   #isClosed = false
 
-  constructor({ broker, topic, createTopics, headers, maxScanRecords }: TopicDeadLettersOptions) {
+  constructor(options: TopicDeadLettersOptions) {
+    const { broker, topic, createTopics, headers, maxScanRecords, maxIndexedLetters } = options
     this.#broker = broker
     this.#fixedTopic = topic
     this.#createTopics = createTopics ?? broker.features.topicAdmin
     this.#headers = headers ?? topicDeadLettersDefaults.headers
     this.#maxScanRecords = maxScanRecords ?? topicDeadLettersDefaults.maxScanRecords
-  }
-
-  get features(): DeadLetterFeatures {
-    return { ...features, deduplicates: this.#broker.features.idempotencyKeys }
+    this.#maxIndexedLetters = maxIndexedLetters ?? topicDeadLettersDefaults.maxIndexedLetters
   }
 
   async put(letter: DeadLetter, call?: Call): Promise<void> {
@@ -79,51 +97,60 @@ class TopicDeadLetters implements DeadLetterStore {
     const topic = await this.#topicOf(letter.groupId, letter.record.topic)
     if (topic === letter.record.topic) throw wouldLoop(letter)
     try {
-      await this.#produce(topic, letter, call)
+      await this.#store(topic, letter, call)
     } catch (error) {
-      throw call?.signal?.aborted === true ? error : storeError(error, topic, letter)
+      throw call?.signal?.aborted === true
+        ? error
+        : storeError(error, `store dead letter ${letter.id} in topic ${topic}`)
     }
   }
 
   async list(query: DeadLetterQuery = {}, call?: Call): Promise<Page<DeadLetter>> {
     checkCall('topic', this.#isClosed, call)
     const limit = listLimit(query)
-    const scan = await this.#scan(query, call)
+    const { topic, groupId, cursor } = query
+    const only = topic !== undefined && groupId !== undefined ? await this.#topicOf(groupId, topic) : this.#fixedTopic
+    const partitions = await this.#partitions(only, call)
+    const budget = { left: this.#maxScanRecords }
+    const indexOf = (partition: TopicPartition): PartitionIndex => this.#indexOf(partition)
+    const scan = await openTopicScan({ broker: this.#broker, partitions, indexOf, cursor, budget }, call)
     const items: DeadLetter[] = []
-    for (let read = 0; read < this.#maxScanRecords && items.length < limit; read += 1) {
-      const found = await scan.next()
-      if (found === 'end') break
-      if (found.letter !== undefined && matches(found.letter, query)) items.push(found.letter)
+    while (items.length < limit) {
+      const letter = await scan.next()
+      if (letter === undefined) break
+      if (matches(letter, query)) items.push(letter)
     }
-    const cursor = scan.cursor()
-    return cursor === undefined ? { items } : { items, cursor }
+    const next = scan.cursor()
+    return next === undefined ? { items } : { items, cursor: next }
   }
 
   async get(id: string, call?: Call): Promise<DeadLetter | undefined> {
     checkCall('topic', this.#isClosed, call)
-    const parts = idParts(id)
-    if (parts === undefined) return undefined
-    const { groupId, topic } = parts
-    const scan = await this.#scan({ groupId, topic }, call)
-    for (let read = 0; read < this.#maxScanRecords; read += 1) {
-      const found = await scan.next()
-      if (found === 'end') return undefined
-      if (found.letter?.id === id) return found.letter
+    for (const { topic, partition, offset } of await this.#find(id, call)) {
+      const found = await this.#letterAt(id, { topic, partition }, offset, call)
+      if (found !== undefined) return found.letter
     }
-    throw new DeadLetterStoreError(
-      'LIMIT_EXCEEDED',
-      `Cannot find dead letter ${id}: it is not among the first ${this.#maxScanRecords} records. Raise maxScanRecords or list from a cursor.`,
-      { limit: 'maxScanRecords' },
-    )
+    return undefined
   }
 
-  async delete(_id: string, call?: Call): Promise<boolean> {
+  async delete(id: string, call?: Call): Promise<boolean> {
     checkCall('topic', this.#isClosed, call)
-    throw unsupported('topic', 'delete a letter')
+    const found = await this.#find(id, call)
+    // In each partition that has it, the marker is named after the last of its records: it deletes all that are before it.
+    const lasts = new Map(found.map((place) => [partitionKey(place), place]))
+    let wasThere = false
+    for (const place of lasts.values()) {
+      const stored = await this.#letterAt(id, place, place.offset, call)
+      if (stored === undefined) continue
+      await this.#mark(id, place, stored.storedAtMs, call)
+      wasThere = true
+    }
+    return wasThere
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
+    this.#indexes.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -134,13 +161,54 @@ class TopicDeadLetters implements DeadLetterStore {
     return this.#fixedTopic ?? (await deadLetterTopic(sourceTopic, groupId))
   }
 
-  async #produce(topic: string, letter: DeadLetter, call: Call | undefined): Promise<void> {
-    const { key, value, timestampMs } = letter.record
-    const records = [{ topic, key, value, headers: headersOfLetter(letter, this.#headers) }]
+  /**
+   * Stores a letter, and once more where its idempotency key is taken and what was stored under it is not this letter or was
+   * deleted since: no record may be lost because another one had its name.
+   */
+  async #store(topic: string, letter: DeadLetter, call: Call | undefined): Promise<void> {
     // The time too: where a topic was made anew, another record has the same place.
-    const idempotencyKey = `kedge-dead-letter-${await digestOf(`${topic}\n${letter.id}\n${timestampMs}`)}`
+    const name = `dead-letter/${topic}/${letter.id}/${letter.record.timestampMs}`
+    // Where another failure of the record was stored under its name, whether that letter is there still is for readers to
+    // see, who leave out what comes again.
+    const byFailure = `${name}/${letter.failedAtMs}/${letter.attempts}`
+    const byName = await this.#produce(topic, letter, name, call)
+    const stored = byName ?? (await this.#produce(topic, letter, byFailure, call))
+    if (stored === undefined) return
+    const marker = await this.#markerBehind(letter.id, stored, call)
+    if (marker === undefined) return
+    await this.#produce(topic, letter, `${byName === undefined ? byFailure : name}/after/${marker}`, call)
+  }
+
+  async #produce(
+    topic: string,
+    letter: DeadLetter,
+    name: string,
+    call: Call | undefined,
+  ): Promise<RecordMetadata | undefined> {
+    const { key, value } = letter.record
+    const records = [{ topic, key, value, headers: headersOfLetter(letter, this.#headers) }]
+    const idempotencyKey = await keyOf(name)
     const create = (): Promise<NewTopic> => this.#likeSource(topic, letter.record.topic, call)
-    await appendOnce({ broker: this.#broker, records, idempotencyKey, ...(this.#createTopics ? { create } : {}) }, call)
+    const options = { broker: this.#broker, records, idempotencyKey, ...(this.#createTopics ? { create } : {}) }
+    return (await appendOnce(options, call))?.[0]
+  }
+
+  /** The last marker behind a record, where the record was stored by an earlier put and not by this one. */
+  async #markerBehind(id: string, stored: RecordMetadata, call: Call | undefined): Promise<Offset | undefined> {
+    if (!this.#broker.features.idempotencyKeys) return undefined
+    const { topic, partition } = stored
+    const key = partitionKey(stored)
+    const seen = this.#ends.get(key)
+    this.#ends.set(key, Math.max(seen ?? 0, stored.offset + 1))
+    if (seen !== undefined && stored.offset >= seen) return undefined
+    const [end] = await this.#broker.offsets([{ topic, partition }], 'latest', call)
+    let marker: Offset | undefined
+    for (let next = stored.offset + 1; next < (end?.offset ?? 0);) {
+      const records = await this.#broker.fetch([{ topic, partition, offset: next }], FETCH_LIMITS, call)
+      for (const record of records) if (deletedIdOf(record) === id) marker = record.offset
+      next = (records.at(-1)?.offset ?? MAX_OFFSET - 1) + 1
+    }
+    return marker
   }
 
   async #likeSource(topic: string, sourceTopic: string, call: Call | undefined): Promise<NewTopic> {
@@ -152,15 +220,112 @@ class TopicDeadLetters implements DeadLetterStore {
     return this.#broker.features.retention ? { ...config, retentionMs: null } : config
   }
 
-  /** Over the one topic of a query that names topic and group, else over every topic that may hold letters. */
-  async #scan(query: DeadLetterQuery, call: Call | undefined): Promise<TopicScan> {
-    const { topic, groupId, cursor } = query
-    const only = topic !== undefined && groupId !== undefined ? await this.#topicOf(groupId, topic) : this.#fixedTopic
-    const topics = (await this.#broker.topics(call)).filter((described) =>
-      only === undefined ? described.topic.endsWith(DEAD_LETTER_TOPIC_SUFFIX) : described.topic === only,
-    )
-    return openTopicScan(this.#broker, topics, cursor, call)
+  /** Of one topic, or of every topic that may hold letters. */
+  async #partitions(only: string | undefined, call: Call | undefined): Promise<TopicPartition[]> {
+    return (await this.#broker.topics(call))
+      .filter(({ topic }) => (only === undefined ? topic.endsWith(DEAD_LETTER_TOPIC_SUFFIX) : topic === only))
+      .flatMap(({ topic, partitions }) => Array.from({ length: partitions }, (_, partition) => ({ topic, partition })))
   }
+
+  #indexOf({ topic, partition }: TopicPartition): PartitionIndex {
+    const key = partitionKey({ topic, partition })
+    const known = this.#indexes.get(key)
+    if (known !== undefined) return known
+    const index = new PartitionIndex({ broker: this.#broker, topic, partition, maxLetters: this.#maxIndexedLetters })
+    this.#indexes.set(key, index)
+    return index
+  }
+
+  /** Where the letters of an id are, in the order of each partition. */
+  async #find(id: string, call: Call | undefined): Promise<(TopicPartition & { readonly offset: Offset })[]> {
+    const parts = idParts(id)
+    if (parts === undefined) return []
+    const partitions = await this.#partitions(await this.#topicOf(parts.groupId, parts.topic), call)
+    if (partitions.length === 0) return []
+    const ends = await this.#broker.offsets(partitions, 'latest', call)
+    const budget = { left: this.#maxScanRecords }
+    const found = []
+    for (const [at, partition] of partitions.entries()) {
+      for (const offset of await this.#offsetsOf(id, partition, ends[at]?.offset ?? 0, budget, call)) {
+        found.push({ ...partition, offset })
+      }
+    }
+    return found
+  }
+
+  async #offsetsOf(
+    id: string,
+    partition: TopicPartition,
+    end: Offset,
+    budget: ScanBudget,
+    call: Call | undefined,
+  ): Promise<readonly Offset[]> {
+    const index = this.#indexOf(partition)
+    const isKnown = await index.cover(index.base, end, budget, call)
+    if (!isKnown) throw this.#notReadWhole(id)
+    const found = index.offsetsOf(id)
+    if (found.length > 0 || index.isWhole) return found
+    // It may be where the index does not look just now. One for this id alone knows.
+    const own = new PartitionIndex({
+      broker: this.#broker,
+      ...partition,
+      maxLetters: this.#maxIndexedLetters,
+      only: id,
+    })
+    if (!(await own.cover(0, end, budget, call))) throw this.#notReadWhole(id)
+    return own.offsetsOf(id)
+  }
+
+  #notReadWhole(id: string): DeadLetterStoreError {
+    return new DeadLetterStoreError(
+      'LIMIT_EXCEEDED',
+      `Cannot find dead letter ${id}: its topic has more than ${this.#maxScanRecords} records that were not read yet. Ask again, which goes on from there, or raise maxScanRecords.`,
+      { limit: 'maxScanRecords', retriable: true },
+    )
+  }
+
+  async #letterAt(
+    id: string,
+    { topic, partition }: TopicPartition,
+    offset: Offset,
+    call: Call | undefined,
+  ): Promise<{ readonly letter: DeadLetter; readonly storedAtMs: TimestampMs } | undefined> {
+    try {
+      const limits = { ...FETCH_LIMITS, maxRecords: 1 }
+      const [record] = await this.#broker.fetch([{ topic, partition, offset }], limits, call)
+      const letter = record?.offset === offset ? letterOfRecord(record) : undefined
+      if (record !== undefined && letter?.id === id) return { letter, storedAtMs: record.timestampMs }
+    } catch (error) {
+      if (!isOutOfRange(error)) throw error
+    }
+    // Retention deleted it, or the topic was made anew.
+    this.#indexOf({ topic, partition }).forget()
+    return undefined
+  }
+
+  /** Makes a marker durable behind a letter. */
+  async #mark(
+    id: string,
+    { topic, partition, offset }: TopicPartition & { readonly offset: Offset },
+    storedAtMs: TimestampMs,
+    call: Call | undefined,
+  ): Promise<void> {
+    const records = [{ topic, partition, ...markerOf(id) }]
+    // The time too: a topic that was made anew has other letters at the same offsets.
+    const name = `dead-letter-deleted/${topic}/${partition}/${offset}/${storedAtMs}/${id}`
+    const idempotencyKey = await keyOf(name)
+    try {
+      const [stored] = (await appendOnce({ broker: this.#broker, records, idempotencyKey }, call)) ?? []
+      if (stored !== undefined) this.#indexOf({ topic, partition }).deleted(id, stored.offset)
+    } catch (error) {
+      throw call?.signal?.aborted === true ? error : storeError(error, `delete dead letter ${id} in topic ${topic}`)
+    }
+  }
+}
+
+/** A name as an idempotency key. */
+async function keyOf(name: string): Promise<string> {
+  return IDEMPOTENCY_KEY.test(name) ? name : await digestOf(name)
 }
 
 function wouldLoop({ id, record }: DeadLetter): DeadLetterStoreError {
@@ -170,8 +335,8 @@ function wouldLoop({ id, record }: DeadLetter): DeadLetterStoreError {
   )
 }
 
-/** What `put` rejects with: the broker's error said of a letter. */
-function storeError(error: unknown, topic: string, { id }: DeadLetter): unknown {
+/** What `put` and `delete` reject with: the broker's error said of a letter. */
+function storeError(error: unknown, what: string): unknown {
   if (!(error instanceof BrokerError)) return error
   const { code, retriable, retryAfterMs, limit } = error
   const details = {
@@ -180,7 +345,7 @@ function storeError(error: unknown, topic: string, { id }: DeadLetter): unknown 
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
     ...(limit === undefined ? {} : { limit }),
   }
-  const failed = `Cannot store dead letter ${id} in topic ${topic}`
+  const failed = `Cannot ${what}`
   if (code === 'MESSAGE_TOO_LARGE' || code === 'LIMIT_EXCEEDED') {
     return new DeadLetterStoreError(
       'DEAD_LETTER_TOO_LARGE',

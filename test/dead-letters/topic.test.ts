@@ -4,14 +4,20 @@ import { join } from 'node:path'
 
 import { describe, expect, test } from 'vitest'
 
-import type { Broker } from '../../src/broker.ts'
+import type { Broker, NewTopic } from '../../src/broker.ts'
+import type { DeadLetter, DeadLetterQuery, DeadLetterStore } from '../../src/dead-letter.ts'
 import { logBroker } from '../../src/brokers/log.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
+import { restBroker } from '../../src/brokers/rest.ts'
+import { claimCheck } from '../../src/dead-letters/claim-check.ts'
+import { fallbackDeadLetters } from '../../src/dead-letters/fallback.ts'
+import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { type TopicDeadLettersOptions, topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import { BrokerError } from '../../src/errors.ts'
 import { type ConsumerRecord, bytesOf, textOf } from '../../src/record.ts'
 import { type DeadLetterStoreHarness, describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
 import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
+import { startGateway } from '../support/gateway.ts'
 
 const over = (
   openBroker: () => Promise<{ broker: Broker; close: () => Promise<void> }>,
@@ -42,14 +48,72 @@ const onDisk = async (): Promise<{ broker: Broker; close: () => Promise<void> }>
   }
 }
 
+const behindGateway = async (): Promise<{ broker: Broker; close: () => Promise<void> }> => {
+  const behind = memoryBroker()
+  const server = await startGateway(behind)
+  return {
+    broker: restBroker({ url: server.url }),
+    async close() {
+      await server.close()
+      await behind.close()
+    },
+  }
+}
+
+const withoutIdempotencyKeys = async (): Promise<{ broker: Broker; close: () => Promise<void> }> => {
+  const broker = withoutKeys(memoryBroker())
+  return { broker, close: () => broker.close() }
+}
+
 describeDeadLetterStore('topic on memory', over(onMemory))
 describeDeadLetterStore('topic on memory, one topic', over(onMemory, { topic: 'dead-letters' }))
 describeDeadLetterStore('topic on the log on disk', over(onDisk))
+describeDeadLetterStore('topic behind a gateway', over(behindGateway))
+describeDeadLetterStore('topic on a broker without idempotency keys', over(withoutIdempotencyKeys))
+describeDeadLetterStore('topic in a chain', {
+  async open() {
+    const broker = memoryBroker()
+    const store = fallbackDeadLetters([topicDeadLetters({ broker }), memoryDeadLetters()])
+    const stored = async (): Promise<readonly DeadLetter[]> => (await store.list({ limit: 1000 })).items
+    return { store, stored, close: () => broker.close() }
+  },
+})
+describeDeadLetterStore('claim check of a topic', {
+  async open() {
+    const broker = memoryBroker()
+    const store = claimCheck(topicDeadLetters({ broker }), { objects: memoryDeadLetters(), overBytes: 400 })
+    const stored = async (): Promise<readonly DeadLetter[]> => (await store.list({ limit: 1000 })).items
+    return { store, stored, close: () => broker.close() }
+  },
+})
 for (const headers of ['connect', 'kip-1191'] as const) {
   describeDeadLetterStore(`topic on memory, headers of ${headers}`, over(onMemory, { headers }))
 }
 
 const LIMITS = { maxWaitMs: 0, maxRecords: 100, maxBytes: 10_000_000 }
+
+async function pagesOf(store: DeadLetterStore, query: DeadLetterQuery): Promise<number[][]> {
+  const pages: number[][] = []
+  let cursor: string | undefined
+  do {
+    const page = await store.list({ ...query, ...(cursor === undefined ? {} : { cursor }) })
+    pages.push(page.items.map(({ record }) => record.offset))
+    cursor = page.cursor
+  } while (cursor !== undefined)
+  return pages
+}
+
+function withoutKeys(broker: Broker): Broker {
+  return Object.assign(Object.create(broker) as Broker, {
+    features: { ...broker.features, idempotencyKeys: false },
+    close: () => broker.close(),
+    topics: () => broker.topics(),
+    createTopic: (topic: NewTopic) => broker.createTopic(topic),
+    offsets: (...given: Parameters<Broker['offsets']>) => broker.offsets(...given),
+    fetch: (...given: Parameters<Broker['fetch']>) => broker.fetch(...given),
+    produce: (...given: Parameters<Broker['produce']>) => broker.produce(...given),
+  })
+}
 
 async function recordsOf(broker: Broker, topic: string): Promise<ConsumerRecord[]> {
   return broker.fetch([{ topic, partition: 0, offset: 0 }], LIMITS)
@@ -277,17 +341,33 @@ describe('the dead-letter topic', () => {
     expect(await store.get(letterAt(2).id)).toBeUndefined()
   })
 
-  test('is read to its end in pages that a bound on the scan ends early', async () => {
+  test('is read on by each call where it has more records than one may read', async () => {
     await using broker = memoryBroker()
+    const given = [0, 1, 2, 3, 4].map((offset) => letterAt(offset))
+    const writer = topicDeadLetters({ broker })
+    for (const one of given) await writer.put(one)
     const store = topicDeadLetters({ broker, maxScanRecords: 2 })
-    for (let offset = 0; offset < 5; offset += 1) await store.put(letterAt(offset))
 
-    const first = await store.list()
-    const second = await store.list(first.cursor === undefined ? {} : { cursor: first.cursor })
+    await expect(store.get(letterAt(4).id)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED', retriable: true })
+    const read: number[] = []
+    const pages = await pagesOf(store, { limit: 2 })
+    for (const page of pages) read.push(...page)
 
-    expect(first.items.map(({ record }) => record.offset)).toEqual([0, 1])
-    expect(second.items.map(({ record }) => record.offset)).toEqual([2, 3])
-    await expect(store.get(letterAt(4).id)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED', limit: 'maxScanRecords' })
+    expect(read).toEqual([0, 1, 2, 3, 4])
+    expect(plain([(await store.get(letterAt(4).id)) ?? letter()])).toEqual(plain([letterAt(4)]))
+  })
+
+  test('with more letters than are remembered is listed whole, and any of them found and deleted', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, maxIndexedLetters: 3 })
+    for (let offset = 0; offset < 10; offset += 1) await store.put(letterAt(offset))
+
+    expect(await store.delete(letterAt(8).id)).toBe(true)
+    expect(await store.delete(letterAt(8).id)).toBe(false)
+    expect((await pagesOf(store, { limit: 2 })).flat()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 9])
+    expect(await store.delete(letterAt(0).id)).toBe(true)
+    expect(await store.get(letterAt(0).id)).toBeUndefined()
+    expect((await pagesOf(store, { limit: 4 })).flat()).toEqual([1, 2, 3, 4, 5, 6, 7, 9])
   })
 
   test('with several partitions is listed whole, each letter once', async () => {
@@ -307,6 +387,103 @@ describe('the dead-letter topic', () => {
     } while (cursor !== undefined)
 
     expect(read.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
+  })
+})
+
+describe('a letter that is deleted', () => {
+  test('has a tombstone behind it, in its partition, named after it', async () => {
+    await using broker = memoryBroker()
+    await broker.createTopic({ topic: 'letters', partitions: 3 })
+    const store = topicDeadLetters({ broker, topic: 'letters' })
+    const given = letterAt(7, { record: { key: bytesOf('some key') } })
+    await store.put(given)
+
+    await store.delete(given.id)
+
+    const all = await broker.fetch(
+      [0, 1, 2].map((partition) => ({ topic: 'letters', partition, offset: 0 })),
+      LIMITS,
+    )
+    const [first, marker] = all
+    expect(all).toHaveLength(2)
+    expect(marker).toMatchObject({ partition: first?.partition, key: bytesOf(given.id), value: null })
+    expect(marker?.headers).toEqual([{ key: 'kedge-dead-letter-deleted', value: bytesOf(given.id) }])
+  })
+
+  test('is gone for every other store over the topic', async () => {
+    await using broker = memoryBroker()
+    const [writer, other] = [topicDeadLetters({ broker }), topicDeadLetters({ broker })]
+    for (const offset of [0, 1]) await writer.put(letterAt(offset))
+    expect((await pagesOf(other, {})).flat()).toEqual([0, 1])
+
+    await writer.delete(letterAt(0).id)
+
+    expect((await pagesOf(other, {})).flat()).toEqual([1])
+    expect(await other.get(letterAt(0).id)).toBeUndefined()
+    expect(await other.delete(letterAt(0).id)).toBe(false)
+    expect(await recordsOf(broker, 'orders.shop-dlt')).toHaveLength(3)
+  })
+
+  test.each([
+    ['the same', letter()],
+    ['another failure of the record', letter({ attempts: 9, failedAtMs: 1_800_000_000_000 })],
+  ])('and put again, %s, by a store that knows nothing of it, is there', async (_what, again) => {
+    await using broker = memoryBroker()
+    const first = topicDeadLetters({ broker })
+    await first.put(letter())
+    await first.delete(letter().id)
+
+    for (let times = 0; times < 2; times += 1) await topicDeadLetters({ broker }).put(again)
+
+    const store = topicDeadLetters({ broker })
+    for (let times = 0; times < 2; times += 1) {
+      expect(plain((await store.list()).items)).toEqual(plain([again]))
+      expect(await store.delete(again.id)).toBe(true)
+      expect(await pagesOf(store, {})).toEqual([[]])
+      await topicDeadLetters({ broker }).put(again)
+    }
+  })
+
+  test('is deleted with all its records, where a broker without idempotency keys has several', async () => {
+    await using memory = memoryBroker()
+    const broker = withoutKeys(memory)
+    const store = topicDeadLetters({ broker })
+    await store.put(letter())
+    await store.put(letter())
+    expect(await recordsOf(broker, 'orders.shop-dlt')).toHaveLength(2)
+    expect((await store.list()).items).toHaveLength(1)
+
+    expect(await store.delete(letter().id)).toBe(true)
+
+    expect((await store.list()).items).toEqual([])
+  })
+
+  test('does not take the letter of a marker for a marker', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker })
+    await store.put(letter())
+    await store.delete(letter().id)
+    const [, marker] = await recordsOf(broker, 'orders.shop-dlt')
+    if (marker === undefined) throw new Error('there is no marker')
+    const outer = letter({ groupId: 'repair', record: marker })
+
+    await store.put(outer)
+
+    expect(plain((await store.list()).items)).toEqual(plain([outer]))
+  })
+
+  test('leaves the others where they are in a topic that was made anew since it was read', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker })
+    for (const offset of [0, 1, 2]) await store.put(letterAt(offset))
+    expect((await pagesOf(store, {})).flat()).toEqual([0, 1, 2])
+    await broker.deleteTopic('orders.shop-dlt')
+    const other = topicDeadLetters({ broker })
+    for (const offset of [10, 11]) await other.put(letterAt(offset))
+
+    await store.delete(letterAt(10).id)
+
+    expect((await pagesOf(other, {})).flat()).toEqual([11])
   })
 })
 

@@ -1,17 +1,22 @@
 /** `npm run redrive` as it is shipped: a process of its own, over a gateway and a file of dead letters. */
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test, vi } from 'vitest'
 import { app } from '../../functions/app.ts'
+import { defineApp } from '../../src/app.ts'
 import type { Broker } from '../../src/broker.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
+import { restBroker } from '../../src/brokers/rest.ts'
 import { createConsumer } from '../../src/consumer.ts'
 import type { RunReport } from '../../src/consumer/report.ts'
 import { sqliteDeadLetters } from '../../src/dead-letters/sqlite.ts'
-import { bytesOf } from '../../src/record.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
+import { bytesOf, textOf } from '../../src/record.ts'
+import { createRouter } from '../../src/router.ts'
 import { startGateway } from '../support/gateway.ts'
 
 // Each command is a process.
@@ -58,19 +63,22 @@ async function openShop(): Promise<Shop> {
   return {
     broker,
     drain,
-    redrive: (...args) =>
-      new Promise((resolve) => {
-        execFile(process.execPath, [script, ...args], { env }, (failure, output, errors) => {
-          const status = typeof failure?.code === 'number' ? failure.code : failure === null ? 0 : -1
-          resolve({ status, output, errors })
-        })
-      }),
+    redrive: (...args) => redriveProcess(env, ...args),
     async [Symbol.asyncDispose]() {
       await deadLetters.close()
       await gateway.close()
       await broker.close()
     },
   }
+}
+
+function redriveProcess(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Answer> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [script, ...args], { env }, (failure, output, errors) => {
+      const status = typeof failure?.code === 'number' ? failure.code : failure === null ? 0 : -1
+      resolve({ status, output, errors })
+    })
+  })
 }
 
 const countIn = async ({ broker }: Shop, topic: string): Promise<number | undefined> =>
@@ -175,5 +183,51 @@ describe('npm run redrive', () => {
 
     expect(await shop.redrive('--help')).toMatchObject({ status: 0, errors: '' })
     expect((await shop.redrive()).status).toBe(2)
+  })
+
+  test('hands back what is in the topic where dead letters go unless a setting says otherwise, to its group alone', async () => {
+    await using behind = memoryBroker()
+    await behind.createTopic({ topic: 'orders', partitions: 2 })
+    const gateway = await startGateway(behind)
+    await using broker = restBroker({ url: gateway.url })
+    const values = ['a', 'b', 'c', 'd']
+    await broker.produce(values.map((value) => ({ topic: 'orders', key: bytesOf(value), value: bytesOf(value) })))
+    let isDown = true
+    const handled: { readonly shop: string[]; readonly other: string[] } = { shop: [], other: [] }
+    const drain = async (groupId: 'shop' | 'other'): Promise<RunReport> => {
+      const router = createRouter().on(
+        { topic: 'orders' },
+        ({ value }) => {
+          if (isDown && groupId === 'shop') throw new Error('the warehouse is down')
+          handled[groupId].push(textOf(value))
+        },
+        { retry: { maxAttempts: 1 }, breaker: null },
+      )
+      await using deadLetters = topicDeadLetters({ broker })
+      const consumer = createConsumer(defineApp({ groupId, router, redrive: true }), {
+        broker,
+        deadLetters,
+        groupInstanceId: 'i',
+      })
+      return await consumer.run({ runId: randomUUID(), stopWhenEmpty: true })
+    }
+    const env = { ...process.env, UPSTASH_KAFKA_REST_URL: gateway.url, KEDGE_DEAD_LETTERS: undefined }
+    expect(await drain('shop')).toMatchObject({ handled: 0, deadLettered: { exhausted: 4 } })
+    await drain('other')
+    isDown = false
+
+    const plan = await redriveProcess(env, 'plan', '--json')
+    const first = await redriveProcess(env, 'run', '--max', '3', '--json')
+    const second = await redriveProcess(env, 'run', '--json')
+    const third = await redriveProcess(env, 'run', '--json')
+    for (const groupId of ['shop', 'other'] as const) await drain(groupId)
+
+    expect(JSON.parse(plan.output)).toMatchObject({ letters: 4, redrivable: 4 })
+    expect(JSON.parse(first.output)).toMatchObject({ ended: 'max-letters', redriven: 3 })
+    expect(JSON.parse(second.output)).toMatchObject({ ended: 'done', redriven: 1 })
+    expect(JSON.parse(third.output)).toMatchObject({ ended: 'done', redriven: 0 })
+    expect(handled.shop.toSorted()).toEqual(values)
+    expect(handled.other.toSorted()).toEqual(values)
+    await gateway.close()
   })
 })

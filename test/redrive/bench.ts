@@ -3,6 +3,7 @@ import { logBroker } from '../../src/brokers/log.ts'
 import type { Broker } from '../../src/broker.ts'
 import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import { sqliteDeadLetters } from '../../src/dead-letters/sqlite.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
 import { createRedrive } from '../../src/redrive.ts'
 import type { Redrive, RedriveOptions } from '../../src/redrive.ts'
@@ -17,6 +18,7 @@ export const systems: readonly (BenchOptions & { readonly name: string })[] = [
   { name: 'memory, sqlite', openLetters: openSqlite },
   { name: 'log, memory', openBroker: openLog },
   { name: 'log, sqlite', openBroker: openLog, openLetters: openSqlite },
+  { name: 'log, topic', openBroker: openLog, openLetters: (broker) => topicDeadLetters({ broker }) },
 ]
 
 function openLog(clock: FakeClock): Broker {

@@ -26,7 +26,7 @@ export interface BenchOptions {
   /** @default in memory */
   readonly openBroker?: (clock: FakeClock) => Broker
   /** @default in memory */
-  readonly openLetters?: () => DeadLetterStore
+  readonly openLetters?: (broker: Broker) => DeadLetterStore
   /** Stands between the consumer and the broker. */
   readonly wrap?: (broker: Broker) => Broker
   readonly wrapLetters?: (store: DeadLetterStore) => DeadLetterStore
@@ -53,7 +53,7 @@ export interface Bench {
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const clock = new FakeClock()
   const broker = options.openBroker?.(clock) ?? memoryBroker({ clock })
-  const letters = options.openLetters?.() ?? memoryDeadLetters()
+  const letters = options.openLetters?.(broker) ?? memoryDeadLetters()
   const partitions = options.partitions ?? 1
   await broker.createTopic({ topic: TOPIC, partitions })
   const router = createRouter().on({ topic: TOPIC }, options.handler ?? ((): void => undefined))

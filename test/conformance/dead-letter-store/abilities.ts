@@ -53,4 +53,24 @@ export function abilityCases(subject: Subject): void {
       expect(await stored()).toHaveLength(1)
     }
   })
+
+  test('a letter that is put again after it was deleted is there, where it deletes', async () => {
+    const { store, stored } = subject()
+    if (!store.features.delete) {
+      await expect(store.delete(letter().id)).rejects.toMatchObject({ code: 'UNSUPPORTED', retriable: false })
+      return
+    }
+    const later = letter({ attempts: 4, failedAtMs: letter().failedAtMs + 60_000 })
+    await store.put(letter())
+    await store.delete(letter().id)
+
+    await store.put(letter())
+    expect(plain(await stored())).toEqual(plain([letter()]))
+    expect(await store.delete(letter().id)).toBe(true)
+    await store.put(later)
+
+    expect(plain(await stored())).toEqual(plain([later]))
+    expect(await store.delete(later.id)).toBe(true)
+    expect(await stored()).toEqual([])
+  })
 }
