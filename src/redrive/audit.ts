@@ -3,12 +3,12 @@ import { runCauseOf } from '../consumer/cause.ts'
 import type { RunCause } from '../consumer/report.ts'
 import type { DeadLetterId } from '../dead-letter.ts'
 import { KedgeError, RecordError } from '../errors.ts'
+import { GroupLock } from '../group-lock.ts'
 import type { LogValue } from '../logger.ts'
 import { randomId } from '../random.ts'
 import type { TimestampMs } from '../record.ts'
 import type { RedriveCounts, RedriveEnd, RedriveFilter, RedriveReport, RedriveSettings } from '../redrive.ts'
 import { RedriveCalls } from './calls.ts'
-import { RedriveLock } from './lock.ts'
 import { requireGroup } from './topics.ts'
 import type { RedriveTopics } from './topics.ts'
 
@@ -45,7 +45,7 @@ export interface AuditedWork {
   /** Calls that keep the lock. */
   readonly calls: RedriveCalls
   readonly topics: RedriveTopics
-  readonly lock: RedriveLock
+  readonly lock: GroupLock
 }
 
 /** What is asked for, and by whom. */
@@ -70,7 +70,16 @@ export async function audited<T extends RedriveReport | void>(
   const base = { ...asked, groupId, runId, startedAtMs }
   await tell(scope, { phase: 'started', ...base })
   const free = new RedriveCalls(scope)
-  const lock = new RedriveLock({ broker, groupId, runId, claimTtlMs, clock, calls: free })
+  const lock = new GroupLock({
+    broker,
+    instance: { groupId: `${groupId}-redrive`, groupInstanceId: 'redrive' },
+    task: `redrive the dead letters of group ${groupId}`,
+    holder: 'another redrive of it',
+    runId,
+    claimTtlMs,
+    clock,
+    calls: free,
+  })
   let end: AuditEnd = { result: 'refused' }
   try {
     await requireGroup(broker, groupId, free)

@@ -5,11 +5,11 @@ import { runCauseOf } from '../consumer/cause.ts'
 import type { RunCause } from '../consumer/report.ts'
 import type { DeadLetter } from '../dead-letter.ts'
 import { KedgeError } from '../errors.ts'
+import { isLockLost } from '../group-lock.ts'
 import { partitionKey } from '../record.ts'
 import type { RedriveCounts, RedriveEnd, RedriveFilter, RedriveReport, RedriveSettings } from '../redrive.ts'
 import type { AuditedWork } from './audit.ts'
 import { deleteLetter, MAX_PAGE, oldestFirst } from './letters.ts'
-import { isLockLost } from './lock.ts'
 import { Pace } from './pace.ts'
 
 /** What a run was asked for. */

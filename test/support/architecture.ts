@@ -34,7 +34,8 @@ const areas: readonly Area[] = [
   {
     name: 'behaviour',
     rank: 2,
-    files: /^src\/((producer|consumer|router|route-table|app|handler-errors|redrive)\.ts$|(consumer|redrive)\/)/,
+    files:
+      /^src\/((producer|consumer|router|route-table|app|handler-errors|redrive|group-lock)\.ts$|(consumer|redrive)\/)/,
   },
   { name: 'gateway', rank: 3, files: /^src\/gateway\//, never: ['log', 'behaviour'] },
   { name: 'brokers', rank: 3, files: /^src\/brokers\//, never: ['behaviour'] },

@@ -1,47 +1,50 @@
 /**
- * One active redrive for each group: a claim on a group instance of its own, which every broker has. The group's own
- * instances and members are not touched.
+ * A lock on something of a group: a claim on a group instance, which every broker has. One that is called after the thing
+ * and that nobody consumes with keeps two of a kind from being active at once; one that a run consumes with keeps that run
+ * away.
  */
-import type { Broker, GroupInstance } from '../broker.ts'
-import type { Clock } from '../clock.ts'
-import { BrokerError, KedgeError } from '../errors.ts'
-import type { RedriveCalls } from './calls.ts'
+import type { Broker, Call, GroupInstance } from './broker.ts'
+import type { Clock } from './clock.ts'
+import { BrokerError, KedgeError } from './errors.ts'
 
 /** What a lock needs. */
-export interface RedriveLockScope {
+export interface GroupLockScope {
   readonly broker: Broker
-  readonly groupId: string
+  /** What is claimed. */
+  readonly instance: GroupInstance
+  /** What is done under the lock, for its errors: `redrive the dead letters of group shop`. */
+  readonly task: string
+  /** Who has the lock where it cannot be had, for its errors: `another redrive of it`. */
+  readonly holder: string
   readonly runId: string
   readonly claimTtlMs: number
   readonly clock: Clock
   /** Calls that do not ask for the lock. */
-  readonly calls: RedriveCalls
+  readonly calls: { make<T>(work: (call: Call) => Promise<T>): Promise<T> }
 }
 
-/** The lock of one redrive. */
-export class RedriveLock {
-  readonly #scope: RedriveLockScope
-  readonly #group: GroupInstance
+/** A lock, held or not. */
+export class GroupLock {
+  readonly #scope: GroupLockScope
   /** Monotonic time at which the newest claim that was granted was asked for. */
   #claimedAt = 0
 
-  constructor(scope: RedriveLockScope) {
+  constructor(scope: GroupLockScope) {
     this.#scope = scope
-    this.#group = { groupId: `${scope.groupId}-redrive`, groupInstanceId: 'redrive' }
   }
 
   /** Takes the lock. @throws {BrokerError} CLAIM_HELD with `retryAfterMs` · as the broker does */
   async take(): Promise<void> {
-    const { groupId, calls, broker, runId, claimTtlMs } = this.#scope
+    const { instance, task, holder, calls, broker, runId, claimTtlMs } = this.#scope
     const claimedAt = this.#scope.clock.monotonic()
     try {
-      await calls.make((call) => claimOrNot(broker.claim(this.#group, { runId, claimTtlMs }, call)))
+      await calls.make((call) => claimOrNot(broker.claim(instance, { runId, claimTtlMs }, call)))
     } catch (error) {
       if (!(error instanceof NotRetried)) throw error
       const { retryAfterMs = claimTtlMs } = error.reason
       throw new BrokerError(
         'CLAIM_HELD',
-        `Cannot redrive the dead letters of group ${groupId}: another redrive of it is active. Wait for it to end, or for its lock to lapse in ${retryAfterMs} ms.`,
+        `Cannot ${task}: ${holder} is active. Wait for it to end, or for its lock to lapse in ${retryAfterMs} ms.`,
         { retryAfterMs, cause: error.reason },
       )
     }
@@ -50,17 +53,17 @@ export class RedriveLock {
 
   /**
    * Renews the lock where a third of its life is over, so that a call that begins now ends while it is held.
-   * @throws {BrokerError} CLAIM_HELD where another redrive has it; CLAIM_LOST where one may have had it · as the broker does
+   * @throws {BrokerError} CLAIM_HELD where another has it; CLAIM_LOST where one may have had it · as the broker does
    */
   async keep(): Promise<void> {
-    const { clock, claimTtlMs, groupId } = this.#scope
+    const { clock, claimTtlMs, task } = this.#scope
     const ageMs = clock.monotonic() - this.#claimedAt
     if (ageMs < this.renewEveryMs) return
-    // The process stood still. What it has read ahead may have been redriven meanwhile.
+    // The process stood still. Another may have had the lock meanwhile, and changed what this one has read.
     if (ageMs >= claimTtlMs) {
       throw new BrokerError(
         'CLAIM_LOST',
-        `Cannot go on with the redrive of group ${groupId}: it stood still for ${Math.floor(ageMs)} ms, in which its lock lapsed. Start it again.`,
+        `Cannot ${task} to the end: it stood still for ${Math.floor(ageMs)} ms, in which its lock lapsed. Start it again.`,
       )
     }
     await this.take()
@@ -73,11 +76,11 @@ export class RedriveLock {
 
   /** Gives the lock back. Where that fails it lapses by itself. */
   async release(): Promise<void> {
-    const { broker, runId, calls } = this.#scope
+    const { broker, instance, runId, calls } = this.#scope
     try {
-      await calls.make((call) => broker.release(this.#group, runId, call))
+      await calls.make((call) => broker.release(instance, runId, call))
     } catch {
-      // The next redrive only has to wait for it.
+      // The next one only has to wait for it.
     }
   }
 }
