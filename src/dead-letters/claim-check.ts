@@ -52,7 +52,7 @@ export function claimCheck(store: DeadLetterStore, options: ClaimCheckOptions): 
  * @throws {DeadLetterStoreError} BAD_RESPONSE where the letter is gone and its reference is not.
  */
 export async function claimedLetter(letter: DeadLetter, objects: DeadLetterStore, call?: Call): Promise<DeadLetter> {
-  if (!isReference(letter)) return letter
+  if (!isClaimReference(letter)) return letter
   const whole = await objects.get(letter.id, call)
   if (whole !== undefined) return whole
   throw new DeadLetterStoreError(
@@ -98,7 +98,7 @@ class ClaimCheck implements DeadLetterStore {
     checkCall('claim check', this.#isClosed, call)
     const left = sharedCall(call, this.#timeoutMs, this.#clock)
     // A letter that looks like a reference would be taken for one, so it becomes one.
-    const isLarge = isReference(letter) || encodeDeadLetter(letter).length > this.#overBytes
+    const isLarge = isClaimReference(letter) || encodeDeadLetter(letter).length > this.#overBytes
     if (!isLarge) {
       try {
         return await this.#store.put(letter, left())
@@ -162,7 +162,8 @@ function referenceTo(letter: DeadLetter): DeadLetter {
   }
 }
 
-function isReference({ record }: DeadLetter): boolean {
+/** Whether a letter is a reference, whose record is in another store. */
+export function isClaimReference({ record }: DeadLetter): boolean {
   return record.value === null && record.headers.length === 1 && record.headers[0]?.key === CLAIM_HEADER
 }
 

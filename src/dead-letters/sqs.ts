@@ -4,7 +4,7 @@
  * One message per letter; its body is the letter's JSON (codec.ts), its attributes say reason, topic and group for
  * filters. One request per put, the SDK's own retries off. A standard queue may hold a letter twice after a repeated put;
  * a FIFO queue drops a repeat within five minutes and keeps the order of each source partition.
- * A queue can neither be listed nor searched by id, so reading is not offered here: consume the queue.
+ * A queue can neither be listed nor searched by id, so reading is not offered here: the queue hands its letters over (runtimes/lambda-redrive.ts).
  * @see https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
  */
 import {

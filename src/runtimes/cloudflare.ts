@@ -8,6 +8,7 @@ import { workerDeadLetterDrivers } from './worker-dead-letter-drivers.ts'
 import type { ConsumerRecord } from '../record.ts'
 import { bytesOf } from '../record.ts'
 import { placeOfId, runBatch } from './handed-batch.ts'
+import { redriveHanded } from './handed-letters.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { problemResponse } from './problem.ts'
@@ -46,6 +47,8 @@ export interface Worker {
 export interface WorkerOptions extends ProduceOptions {
   /** The topic whose routes take the messages of a queue, by the queue's name. @default the topic of that name */
   readonly queueTopics?: Readonly<Record<string, string>>
+  /** Queues of dead letters, by their names: their messages go back to the group instead. @default none */
+  readonly letterQueues?: readonly string[]
 }
 
 /** Leaves enough of the minute for the next tick to find the claim free. */
@@ -57,7 +60,7 @@ const DEFAULT_SUBREQUESTS = 50
 const QUEUE_RUN_MS = 60_000
 
 /** A Worker for an app. */
-export function worker(app: App, { queueTopics = {}, ...options }: WorkerOptions = {}): Worker {
+export function worker(app: App, { queueTopics = {}, letterQueues = [], ...options }: WorkerOptions = {}): Worker {
   const opened = new WeakMap<WorkerEnv, Opened>()
 
   async function open(env: WorkerEnv): Promise<Opened> {
@@ -105,6 +108,10 @@ export function worker(app: App, { queueTopics = {}, ...options }: WorkerOptions
     async queue({ queue, messages }, env) {
       try {
         const { config } = await open(env)
+        if (letterQueues.includes(queue)) {
+          await handBack(app, config, messages)
+          return
+        }
         const topic = queueTopics[queue] ?? queue
         const records = messages.map(({ timestamp, body }, offset): ConsumerRecord => {
           const place = { topic, partition: 0, offset, timestampMs: timestamp.getTime() }
@@ -125,15 +132,31 @@ export function worker(app: App, { queueTopics = {}, ...options }: WorkerOptions
           idempotency: workerIdempotencyDrivers(env),
         })
         const left = new Set(unsettled.map(({ offset }) => offset))
-        for (const [offset, message] of messages.entries()) {
-          if (left.has(offset)) message.retry()
-          else message.ack()
-        }
+        answer(messages, (offset) => !left.has(offset))
       } catch (failure) {
         console.error(failureText(failure))
         throw failure
       }
     },
+  }
+}
+
+async function handBack(app: App, config: FunctionsConfig, messages: readonly QueueMessage[]): Promise<void> {
+  await using broker = await openBroker(config.broker, {})
+  const isDone = await redriveHanded(app, {
+    broker,
+    bodies: messages.map(({ body }) => (typeof body === 'string' ? body : '')),
+    actor: `worker ${crypto.randomUUID()}`,
+    timeMs: config.runMs ?? QUEUE_RUN_MS,
+    log: consoleLog,
+  })
+  answer(messages, (index) => isDone[index] === true)
+}
+
+function answer(messages: readonly QueueMessage[], isDone: (index: number) => boolean): void {
+  for (const [index, message] of messages.entries()) {
+    if (isDone(index)) message.ack()
+    else message.retry()
   }
 }
 

@@ -1,12 +1,13 @@
 /**
- * AWS Lambda: hands dead letters back to their group, on a schedule or when somebody invokes the function with a filter. Who
- * may do that is said by IAM: events of an HTTP API are refused, for anybody could send one.
+ * AWS Lambda: hands dead letters back to their group, on a schedule, when somebody invokes the function with a filter, or when a
+ * queue of dead letters hands them over. Who may do that is said by IAM: events of an HTTP API are refused, for anybody
+ * could send one.
  */
-import type { Context } from 'aws-lambda'
+import type { Context, SQSBatchResponse, SQSEvent } from 'aws-lambda'
 import * as z from 'zod'
 import type { App } from '../app.ts'
 import { systemClock } from '../clock.ts'
-import { readConfig } from '../config.ts'
+import { type FunctionsConfig, readConfig } from '../config.ts'
 import { deadLetterReasons } from '../dead-letter.ts'
 import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { ConfigError } from '../errors.ts'
@@ -15,13 +16,20 @@ import type { RedriveReport } from '../redrive.ts'
 import type { RedrivePlan } from '../redrive/plan.ts'
 import { brokerDrivers } from './broker-drivers.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
+import { redriveHanded } from './handed-letters.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
 import { openDeadLetters } from './open-dead-letters.ts'
 import { failureText } from './scheduled-run.ts'
 
-/** Handles an invocation, and answers with what the redrive did, or would do where `dryRun` asks for that. */
-export type RedriveHandler = (event: unknown, context: Context) => Promise<RedriveReport | RedrivePlan>
+/**
+ * Handles an invocation, and answers with what the redrive did, or would do where `dryRun` asks for that; to a batch of a queue
+ * with the messages that are to come again.
+ */
+export type RedriveHandler = (
+  event: unknown,
+  context: Context,
+) => Promise<RedriveReport | RedrivePlan | SQSBatchResponse>
 
 /** Kept of the function's remaining time for the letter in hand, the lock and the audit. */
 const MARGIN_MS = 5_000
@@ -48,14 +56,17 @@ const Asked = z
   .partial()
 
 /**
- * The redrive function of an app. A run that time cut short is gone on with by the next invocation.
+ * The redrive function of an app. A run that time cut short is gone on with by the next invocation. An event source mapping of
+ * a queue needs `ReportBatchItemFailures`, without which Lambda takes any answer for a success, and deletes the letters.
  * @throws {ConfigError} INVALID_CONFIG at a cold start with wrong settings.
  */
 export function lambdaRedrive(app: App): RedriveHandler {
   const config = readConfig('functions', process.env)
   return async (event, context) => {
     try {
-      const { dryRun = false, filter = {}, actor = `lambda ${context.awsRequestId}`, ...bounds } = askedOf(event)
+      const messages = messagesOf(event)
+      if (messages !== undefined) return await handedBack(app, config, messages, context)
+      const { dryRun = false, filter = {}, actor = actorOf(context), ...bounds } = askedOf(event)
       await using broker = await openBroker(config.broker, brokerDrivers)
       await using store = await openDeadLetters(config.deadLetters, {
         topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
@@ -64,8 +75,7 @@ export function lambdaRedrive(app: App): RedriveHandler {
       const redrive = createRedrive({ broker, store, groupId: app.groupId, app, log: consoleLog })
       if (dryRun) return await redrive.plan(withoutUndefined(filter))
       const time = new AbortController()
-      const leftMs = Math.max(0, context.getRemainingTimeInMillis() - MARGIN_MS)
-      const cancel = systemClock.after(leftMs, () => time.abort(new Error('The invocation is nearly over.')))
+      const cancel = systemClock.after(leftMsOf(context), () => time.abort(new Error('The invocation is nearly over.')))
       try {
         const run = { actor, filter: withoutUndefined(filter), signal: time.signal }
         return checked(await redrive.run({ ...run, ...withoutUndefined(bounds) }))
@@ -77,6 +87,37 @@ export function lambdaRedrive(app: App): RedriveHandler {
       throw failure
     }
   }
+}
+
+async function handedBack(
+  app: App,
+  config: FunctionsConfig,
+  messages: SQSEvent['Records'],
+  context: Context,
+): Promise<SQSBatchResponse> {
+  await using broker = await openBroker(config.broker, brokerDrivers)
+  const bodies = messages.map(({ body }) => body)
+  const letters = { broker, bodies, actor: actorOf(context), timeMs: leftMsOf(context), log: consoleLog }
+  const isDone = await redriveHanded(app, letters)
+  const left = messages.filter((_message, index) => isDone[index] !== true)
+  return { batchItemFailures: left.map(({ messageId }) => ({ itemIdentifier: messageId })) }
+}
+
+/** The messages of an event that a queue's mapping made; undefined for any other. */
+function messagesOf(event: unknown): SQSEvent['Records'] | undefined {
+  if (typeof event !== 'object' || event === null || !('Records' in event) || !Array.isArray(event.Records))
+    return undefined
+  // Lambda's own shape: nobody else can say that an event comes from a queue of the account.
+  const messages = event.Records as SQSEvent['Records']
+  return messages.every(({ eventSource }) => eventSource === 'aws:sqs') ? messages : undefined
+}
+
+function actorOf({ awsRequestId }: Context): string {
+  return `lambda ${awsRequestId}`
+}
+
+function leftMsOf(context: Context): number {
+  return Math.max(0, context.getRemainingTimeInMillis() - MARGIN_MS)
 }
 
 /** A schedule's own event asks for everything; what an invocation says is checked. */

@@ -47,7 +47,7 @@ test('osls packages the Lambda functions, each with nothing but its own bundle',
 
   expect([status, said]).toEqual([0, expect.stringContaining('Service packaged')])
   expect(said).not.toMatch(/warn|deprecat/i)
-  expect(readdirSync(outdir)).toEqual(expect.arrayContaining(['consume.zip', 'produce.zip']))
+  expect(readdirSync(outdir)).toEqual(expect.arrayContaining(['consume.zip', 'produce.zip', 'redrive.zip']))
   const template = JSON.parse(
     readFileSync(join(outdir, 'cloudformation-template-update-stack.json'), 'utf8'),
   ) as CloudFormationTemplate
@@ -59,6 +59,10 @@ test('osls packages the Lambda functions, each with nothing but its own bundle',
     Runtime: 'nodejs24.x',
     Environment: { Variables: { KEDGE_DEAD_LETTERS: { 'Fn::Join': ['', ['sqs+', { Ref: 'DeadLetterQueue' }]] } } },
   })
+  const mappings = Object.values(template.Resources).filter(({ Type }) => Type === 'AWS::Lambda::EventSourceMapping')
+  expect(mappings.map(({ Properties }) => Properties)).toEqual([
+    expect.objectContaining({ Enabled: false, FunctionResponseTypes: ['ReportBatchItemFailures'] }),
+  ])
 }, 60_000)
 
 interface CloudFormationTemplate {

