@@ -1,4 +1,4 @@
-/** `npm run test:kafka`: the tests that need a real Kafka, over a broker of their own. Ends with the exit status of vitest. */
+/** `npm run test:kafka`: the tests that need a real Kafka, over brokers of their own. Ends with the exit status of vitest. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -8,15 +8,17 @@ import { stopSignal } from '../src/runtimes/stop-signal.ts'
 
 const help = `Usage: npm run test:kafka [-- FILTER and other arguments of vitest]
 
-Runs test/kafka/ over Apache Kafka ${kafkaVersion()}, which is started for it on loopback and stopped afterwards. The first time it
-is fetched from Maven Central (54 MB). Needs Java 17 and Maven 3.8, or newer, and kcat (Debian's package).
+Runs test/kafka/ over Apache Kafka ${kafkaVersion()}, of which two clusters of one broker are started for it on
+loopback and stopped afterwards: two files run at a time, each over its own. The first time Kafka is fetched from Maven
+Central (54 MB). Needs Java 17 and Maven 3.8, or newer, and kcat (Debian's package).
 
   npm run test:kafka -- conformance     only files whose path has "conformance"
   npm run test:kafka -- -t 'unknown'    only tests whose name has "unknown"
 
-KAFKA_BOOTSTRAP_SERVERS=host:port[,host:port] uses that cluster instead. It must be empty, for its topics and groups are
-deleted again and again, and answer as quickly as ours: group.initial.rebalance.delay.ms=0,
-group.min.session.timeout.ms=1000, log.retention.check.interval.ms=500, auto.create.topics.enable=false.
+KAFKA_BOOTSTRAP_SERVERS=host:port[,host:port] uses that cluster instead, or several with ; between them. It must be
+empty, for its topics and groups are deleted again and again, and answer as quickly as ours:
+group.initial.rebalance.delay.ms=0, group.min.session.timeout.ms=1000, log.retention.check.interval.ms=500,
+auto.create.topics.enable=false.
 `
 
 const args = process.argv.slice(2)
@@ -28,8 +30,11 @@ async function run(): Promise<number> {
   const given = process.env['KAFKA_BOOTSTRAP_SERVERS']
   if (given !== undefined && given !== '') return await vitest(given)
   try {
-    await using cluster = await startKafka({ onProgress: (line) => console.log(line) })
-    return await vitest(cluster.bootstrapServers)
+    const onProgress = (line: string): void => console.log(line)
+    // One after the other: the first may have to fetch Kafka.
+    await using first = await startKafka({ onProgress })
+    await using second = await startKafka({ onProgress })
+    return await vitest(`${first.bootstrapServers};${second.bootstrapServers}`)
   } catch (failure) {
     console.error(failure instanceof Error ? failure.message : failure)
     return 1

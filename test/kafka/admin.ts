@@ -24,14 +24,23 @@ import type { TopicPartition } from '../../src/record.ts'
 const WIPE_LIMIT_MS = 20_000
 const REQUEST_TIMEOUT_MS = 10_000
 
-/** `host:port` of the cluster's brokers, comma-separated. @throws {Error} when no cluster was started for the tests */
-export function bootstrapServers(): string {
+/** `host:port` of each cluster's brokers, comma-separated. @throws {Error} when no cluster was started for the tests */
+export function allBootstrapServers(): readonly string[] {
   const servers = process.env['KAFKA_BOOTSTRAP_SERVERS']
   if (servers === undefined || servers === '') {
     throw new Error(
       'KAFKA_BOOTSTRAP_SERVERS is not set. These tests need a real Kafka: start it by npm run test:kafka.',
     )
   }
+  return servers.split(';')
+}
+
+/** `host:port` of the brokers of the cluster that this worker of vitest has for itself. @throws {Error} as above */
+export function bootstrapServers(): string {
+  const worker = Number(process.env['VITEST_POOL_ID'] ?? 1)
+  const servers = allBootstrapServers()[worker - 1]
+  if (servers === undefined)
+    throw new Error(`There is no cluster for worker ${worker} of vitest: one for each is needed.`)
   return servers
 }
 
