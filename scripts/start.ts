@@ -41,6 +41,9 @@ const LEAVE_MS = 3000
 /** Counts the edits of the app, so that each is imported anew. */
 let appVersion = 0
 
+/** The app as it was last taken over. */
+let currentApp: App | undefined
+
 const stop = stopSignal()
 try {
   await main()
@@ -63,7 +66,7 @@ async function main(): Promise<void> {
   const functions = readConfig('functions', workerVars(config, `http://${config.host}:${config.port}`))
   await requireFreePorts(config)
 
-  await using gateway = await openGateway(config)
+  await using gateway = await openGateway(config, { loadApp: async () => currentApp ?? (await readApp()) })
   await using cleanUp = new AsyncDisposableStack()
   const session = { broker: gateway.broker, instance: functions.groupInstanceId }
   const { groupId } = await takeOverApp(session)
@@ -109,8 +112,7 @@ async function requireFreePorts(config: StartConfig): Promise<void> {
  * with the last session, or when its Worker was replaced. Nobody else can hold the claim of this session's instance.
  */
 async function takeOverApp({ broker, instance }: Session): Promise<App> {
-  appVersion += 1
-  const { app } = (await import(`../functions/app.ts?${appVersion}`)) as { app: App }
+  const app = await readApp()
   const existing = new Set((await broker.topics()).map(({ topic }) => topic))
   for (const topic of app.subscription) {
     if (!existing.has(topic)) await broker.createTopic({ topic })
@@ -121,6 +123,13 @@ async function takeOverApp({ broker, instance }: Session): Promise<App> {
       await broker.release({ groupId, groupInstanceId: instance }, runId)
     }
   }
+  return app
+}
+
+async function readApp(): Promise<App> {
+  appVersion += 1
+  const { app } = (await import(`../functions/app.ts?${appVersion}`)) as { app: App }
+  currentApp = app
   return app
 }
 

@@ -17,6 +17,7 @@ const parts: readonly (readonly [heading: string, pattern: string])[] = [
   ['Runtimes: platforms', 'src/{config.ts,runtimes/*.ts}'],
   ['Gateway: the REST API', 'src/gateway/*.ts'],
   ['Gateway: one file for each group of calls', 'src/gateway/routes/*.ts'],
+  ['Operator calls: behaviour over REST', 'src/operator/*.ts'],
   ['Brokers: drivers', 'src/brokers/**/*.ts'],
   ['Dead-letter stores: drivers', 'src/dead-letters/*.ts'],
   ['Idempotency stores: drivers', 'src/idempotency/*.ts'],

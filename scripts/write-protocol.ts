@@ -3,11 +3,15 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { systemClock } from '../src/clock.ts'
 import { ownErrors, type ErrorCode } from '../src/errors.ts'
 import { statusOfCode } from '../src/gateway/errors.ts'
 import { gatewayLimits, limitNames, type GatewayLimits, type RefusingLimit } from '../src/gateway/limits.ts'
+import type { Route } from '../src/gateway/route.ts'
 import { routeTable } from '../src/gateway/routes.ts'
 import { kafkaErrors } from '../src/kafka-errors.ts'
+import { operatorRoutes } from '../src/operator/routes.ts'
+import { systemRandom } from '../src/random.ts'
 
 const protocolPath = fileURLToPath(new URL('../PROTOCOL.md', import.meta.url))
 
@@ -43,8 +47,15 @@ export function protocolDocument(): string {
   return text
 }
 
+/** Every call that a gateway may have. They are to be read here, and not to be served. */
+export function contractRoutes(): readonly Route[] {
+  const unserved = (): Promise<never> => Promise.reject(new Error('Nothing is served here.'))
+  const services = { openDeadLetters: unserved, appOf: unserved, clock: systemClock, random: systemRandom }
+  return routeTable(undefined, operatorRoutes({ ...services, log: () => undefined }))
+}
+
 function calls(): string {
-  const rows = routeTable().map(
+  const rows = contractRoutes().map(
     ({ methods, path, summary }) => `| ${methods.join(', ')} | \`${path.replace('+}', '}')}\` | ${summary} |`,
   )
   return ['| methods | path | what it does |', '| --- | --- | --- |', ...rows].join('\n')

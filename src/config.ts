@@ -93,6 +93,8 @@ export interface GatewayConfig {
   readonly credentials: Credentials | undefined
   readonly credentialsFile: string | undefined
   readonly corsOrigins: readonly string[]
+  /** URLs of dead-letter stores for the calls of operators, as the functions have them. */
+  readonly deadLetters: string
 }
 
 /** What a function needs to reach its broker, to answer produce calls, and to run. */
@@ -368,7 +370,7 @@ const settings = {
       "one or more of `topic:`, `topic:NAME`; on Lambda and Node `sqs+https://...` followed by the queue's address, `s3://bucket/prefix`, `sqlite:path`; on Workers `d1:BINDING`, `r2:BINDING/prefix`, `queue:BINDING`; blanks or commas between them",
     default: 'topic:',
     description:
-      'Where records go that cannot be handled. `topic:` alone is a topic of the gateway for each source topic and group, made where it is missing; with a name, that topic. Of several stores each letter goes to the first that takes it: the next is tried where one is down, too slow, or too small for the letter.',
+      'Where records go that cannot be handled. `topic:` alone is a topic of the gateway for each source topic and group, made where it is missing; with a name, that topic. Of several stores each letter goes to the first that takes it: the next is tried where one is down, too slow, or too small for the letter. The gateway looks there for what its operators ask for.',
   }),
   KEDGE_IDEMPOTENCY: setting(text.optional(), {
     part: 'functions',
@@ -484,6 +486,7 @@ function gatewayConfig(env: Environment): GatewayConfig {
     credentials: credentialsOf(env.KEDGE_USERNAME, env.KEDGE_PASSWORD),
     credentialsFile: env.KEDGE_CREDENTIALS,
     corsOrigins: env.KEDGE_CORS_ORIGINS,
+    deadLetters: env.KEDGE_DEAD_LETTERS,
   }
 }
 

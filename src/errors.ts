@@ -56,6 +56,7 @@ export const ownErrors = {
     retriable: true,
     description: 'The dead-letter store could not be reached or refused to store for now.',
   },
+  DEAD_LETTER_NOT_FOUND: { retriable: false, description: 'The dead-letter store has no such letter of this group.' },
   IDEMPOTENCY_STORE_UNAVAILABLE: {
     retriable: true,
     description: 'The idempotency store could not be reached or refused to serve for now.',

@@ -44,6 +44,8 @@ describe('an import that is allowed', () => {
     ['hono in the gateway', 'src/gateway/app.ts', "import { Hono } from 'hono'"],
     ['the AWS SDK in its driver', 'src/dead-letters/sqs.ts', "import { SQSClient } from '@aws-sdk/client-sqs'"],
     ['node:sqlite in its file', 'src/log/node-sqlite.ts', "import { DatabaseSync } from 'node:sqlite'"],
+    ['behaviour, in a call of operators', 'src/operator/x.ts', "import { createProducer } from '../producer.ts'"],
+    ['the gateway, in a call of operators', 'src/operator/x.ts', "import { limits } from '../gateway/limits.ts'"],
     ['node in a runtime', 'src/runtimes/node.ts', "import { createServer } from 'node:http'"],
     ['one named in a comment', 'src/record.ts', "/**\n * import { x } from './gateway/app.ts'\n */\nexport {}"],
   ])('%s', (_name, file, text) => {
@@ -63,6 +65,7 @@ describe('a rule is noticed when it is broken', () => {
     ['another area of the same rank', 'src/brokers/rest.ts', "import { limits } from '../gateway/limits.ts'"],
     ['behaviour, from a driver', 'src/dead-letters/topic.ts', "import { createProducer } from '../producer.ts'"],
     ['behaviour, from the gateway', 'src/gateway/app.ts', "import { createProducer } from '../producer.ts'"],
+    ['a call of operators, from the gateway', 'src/gateway/routes.ts', "import { x } from '../operator/routes.ts'"],
     ['the log engine, from a port', 'src/broker.ts', "import { open } from './log/engine.ts'"],
     ['the public API, from inside', 'src/runtimes/node.ts', "import { createProducer } from '../index.ts'"],
     ['a test', 'src/producer.ts', "import { record } from '../test/support/records.ts'"],
@@ -72,6 +75,7 @@ describe('a rule is noticed when it is broken', () => {
 
   it.each([
     ['another driver', 'src/dead-letters/topic.ts', "import { memoryDeadLetters } from './memory.ts'"],
+    ['a driver, in a call of operators', 'src/operator/x.ts', "import { memoryBroker } from '../brokers/memory.ts'"],
     ['a driver, from the gateway', 'src/gateway/app.ts', "import { memoryBroker } from '../brokers/memory.ts'"],
   ])('driver: %s', (_name, file, text) => {
     expect(broken(file, text)).toContain('driver')

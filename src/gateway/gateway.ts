@@ -30,6 +30,11 @@ export interface GatewayOptions {
   readonly sha256?: Sha256 | undefined
   /** The files of the `/docs` page. @default none: no page */
   readonly docsAssets?: DocsAssets | undefined
+  /**
+   * Calls of operators, each of which must check its caller's rights itself. They are handed in because the behaviour behind
+   * them is none that the gateway knows. @default none
+   */
+  readonly operatorRoutes?: readonly Route[] | undefined
   /** Told of everything that was thrown and is not an error of ours, or is answered with 500. */
   readonly onError?: ((error: unknown, request: GatewayRequest) => void) | undefined
 }
@@ -66,7 +71,7 @@ export class Gateway {
     this.#broker = broker
     this.limits = { ...gatewayLimits, ...options.limits }
     this.waiting = new WaitingCalls(this.limits.waitingPolls)
-    this.routes = routeTable(options.docsAssets)
+    this.routes = routeTable(options.docsAssets, options.operatorRoutes)
     this.entries = entriesOf(this.routes)
     this.#byFirst = Map.groupBy(this.entries, ({ pattern }) => firstLiteral(pattern))
     this.#sha256 = options.sha256 ?? webSha256

@@ -6,8 +6,9 @@ import { GatewayError } from '../errors.ts'
  * - `produce`: append to the topics
  * - `consume`: read the topics; poll, commit, claim and delete instances as the groups
  * - `admin`: create and delete the topics
+ * - `operate`: look at what the groups could not handle, and hand it back to them
  */
-export const verbs = ['produce', 'consume', 'admin'] as const
+export const verbs = ['produce', 'consume', 'admin', 'operate'] as const
 /** One of the verbs. */
 export type Verb = (typeof verbs)[number]
 
@@ -25,33 +26,32 @@ export class Principal {
   /** The credential's name, or null without credentials. */
   readonly name: string | null
   readonly #scopes: readonly Scope[]
-  /** May do everything: spares the checks. */
-  readonly #all: boolean
+  /** What it may do to every topic and group: spares the checks. */
+  readonly #everywhere: ReadonlySet<Verb>
 
   constructor(name: string | null, scopes: readonly Scope[]) {
     this.name = name
     this.#scopes = scopes
-    this.#all = scopes.some(
-      (scope) =>
-        verbs.every((verb) => scope.verbs.includes(verb)) &&
-        scope.topics?.includes('*') === true &&
-        scope.groups?.includes('*') === true,
-    )
+    const wide = scopes.filter(({ topics, groups }) => topics?.includes('*') === true && groups?.includes('*') === true)
+    this.#everywhere = new Set(wide.flatMap((scope) => scope.verbs))
   }
 
   /** Whether the caller may do this to the topic or group. */
   may(verb: Verb, resource: Resource, name: string): boolean {
-    return this.#all || this.#scopes.some((scope) => scope.verbs.includes(verb) && names(scope[resource], name))
+    return (
+      this.#everywhere.has(verb) ||
+      this.#scopes.some((scope) => scope.verbs.includes(verb) && names(scope[resource], name))
+    )
   }
 
   /** Whether the caller may do anything at all to the topic or group, and so may see it. */
   maySee(resource: Resource, name: string): boolean {
-    return this.#all || this.#scopes.some((scope) => names(scope[resource], name))
+    return this.#everywhere.size > 0 || this.#scopes.some((scope) => names(scope[resource], name))
   }
 
   /** @throws {GatewayError} TOPIC_AUTHORIZATION_FAILED, whether or not the topic exists */
   requireTopics(verb: Verb, topics: Iterable<string>): void {
-    if (this.#all) return
+    if (this.#everywhere.has(verb)) return
     for (const topic of topics) {
       if (!this.may(verb, 'topics', topic)) throw topicForbidden(verb, topic)
     }
@@ -62,7 +62,7 @@ export class Principal {
     if (this.may(verb, 'groups', groupId)) return
     throw new GatewayError(
       'GROUP_AUTHORIZATION_FAILED',
-      `Cannot ${verb} as group ${JSON.stringify(groupId)}: the credentials do not allow it. Ask for a scope that names the group.`,
+      `Cannot ${verb === 'operate' ? verb : `${verb} as`} group ${JSON.stringify(groupId)}: the credentials do not allow it. Ask for a scope that names the group.`,
     )
   }
 

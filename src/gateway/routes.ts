@@ -12,8 +12,8 @@ import { healthz, readyz, root } from './routes/service.ts'
 import { createTopic, deleteTopic, describeTopic, listTopics } from './routes/topics.ts'
 import { webhook } from './routes/webhook.ts'
 
-/** All routes, in the order in which the OpenAPI document shows them. */
-export function routeTable(assets?: DocsAssets): readonly Route[] {
+/** All routes, in the order in which the OpenAPI document shows them; those of operators are handed in. */
+export function routeTable(assets?: DocsAssets, operatorRoutes: readonly Route[] = []): readonly Route[] {
   const table: readonly Route[] = [
     produceRecords,
     produceToTopic,
@@ -35,6 +35,7 @@ export function routeTable(assets?: DocsAssets): readonly Route[] {
     describeGroup,
     claim,
     release,
+    ...operatorRoutes,
     root,
     healthz,
     readyz,

@@ -430,7 +430,7 @@ export const OffsetsAt: z.ZodType<'earliest' | 'latest' | number> = z.union([
 ])
 
 /** A field that may be left out, or be null, which means the same. */
-function optional<T>(schema: z.ZodType<T>): z.ZodType<T | undefined> {
+export function optional<T>(schema: z.ZodType<T>): z.ZodType<T | undefined> {
   return schema.nullish().transform((value) => value ?? undefined)
 }
 

@@ -13,6 +13,7 @@ import { verbs, type Scope, type Verb } from '../gateway/principal.ts'
 import { brokerDrivers } from './broker-drivers.ts'
 import { refuseExposure, serveGateway, type GatewayServer } from './node-gateway.ts'
 import { openBroker } from './open-broker.ts'
+import { openOperator, type Operator, type OperatorOptions } from './operator.ts'
 
 /** How long the cluster may take to answer the gateway's first call. */
 const FIRST_CALL_MS = 15_000
@@ -24,13 +25,16 @@ export interface OpenGateway extends AsyncDisposable {
   close(): Promise<void>
 }
 
+/** What a gateway has beside its settings. */
+export type GatewayExtras = Pick<OperatorOptions, 'loadApp'>
+
 /**
  * Opens the broker that the settings name, creates the topics that are missing, and serves it.
  * @throws {ConfigError} INVALID_CONFIG
  * @throws {BrokerError} what a Kafka cluster refuses, or that it does not answer
  * @throws the listening error (EADDRINUSE, EACCES)
  */
-export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
+export async function openGateway(config: GatewayConfig, { loadApp }: GatewayExtras = {}): Promise<OpenGateway> {
   const credentials = await credentialsOf(config)
   // Before the log is opened: a refusal should leave no folder behind.
   refuseExposure(config.host, credentials)
@@ -39,8 +43,10 @@ export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
     // Wrong addresses and credentials are better told now than to every caller.
     if (config.broker.kind === 'kafka') await broker.topics({ timeoutMs: FIRST_CALL_MS })
     await createTopics(broker, config.topics)
+    const operator = openOperator({ broker, deadLetters: config.deadLetters, loadApp })
     const server = await serveGateway({
       broker,
+      operatorRoutes: operator.routes,
       host: config.host,
       port: config.port,
       credentials,
@@ -48,7 +54,7 @@ export async function openGateway(config: GatewayConfig): Promise<OpenGateway> {
       // Never the query: a webhook's holds its password.
       onError: (error, request) => console.error(`${request.method} ${pathOf(request.target)} failed:`, error),
     })
-    return opened(broker, server)
+    return opened(broker, server, operator)
   } catch (error) {
     await broker.close()
     throw error
@@ -74,9 +80,10 @@ async function openOwnBroker(config: GatewayConfig['broker']): Promise<Broker> {
   return await openBroker(config, brokerDrivers)
 }
 
-function opened(broker: Broker, server: GatewayServer): OpenGateway {
+function opened(broker: Broker, server: GatewayServer, operator: Operator): OpenGateway {
   const close = async (): Promise<void> => {
     await server.close()
+    await operator.close()
     await broker.close()
   }
   return { url: server.url, broker, close, [Symbol.asyncDispose]: close }
@@ -118,11 +125,12 @@ async function createTopics(broker: Broker, topics: readonly NewTopic[]): Promis
 export async function runGateway(
   args: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
+  extras: GatewayExtras = {},
 ): Promise<number> {
   try {
     const options = readArgs(args)
     if (options.help) console.log(helpText())
-    else if (options.newCredential === undefined) await serveUntilSignal(readConfig('gateway', env))
+    else if (options.newCredential === undefined) await serveUntilSignal(readConfig('gateway', env), extras)
     else console.log(await newCredential(options.newCredential, options.scope))
     return 0
   } catch (error) {
@@ -131,9 +139,9 @@ export async function runGateway(
   }
 }
 
-async function serveUntilSignal(config: GatewayConfig): Promise<void> {
+async function serveUntilSignal(config: GatewayConfig, extras: GatewayExtras): Promise<void> {
   const signal = firstSignal()
-  const gateway = await openGateway(config)
+  const gateway = await openGateway(config, extras)
   console.log(
     `Kedge gateway on ${gateway.url}, records ${whereRecordsAre(config.broker)}. Contract: ${gateway.url}/docs`,
   )
@@ -150,6 +158,9 @@ function firstSignal(): Promise<string> {
 
 // --- the command line ------------------------------------------------------------------------------------------------------
 
+/** `operate` has to be asked for: it acts on what groups could not handle. */
+const DEFAULT_VERBS = verbs.filter((verb) => verb !== 'operate').join()
+
 interface Args {
   readonly help: boolean
   readonly newCredential: string | undefined
@@ -163,7 +174,7 @@ function readArgs(args: readonly string[]): Args {
       options: {
         help: { type: 'boolean', short: 'h', default: false },
         'new-credential': { type: 'string' },
-        verbs: { type: 'string', default: verbs.join() },
+        verbs: { type: 'string', default: DEFAULT_VERBS },
         topics: { type: 'string', default: '' },
         groups: { type: 'string', default: '' },
       },
@@ -206,7 +217,7 @@ function helpText(): string {
     )
   return [
     'Usage: npm run gateway -- [--help]',
-    '       npm run gateway -- --new-credential NAME [--verbs produce,consume,admin] [--topics a,users.*] [--groups g,*]',
+    '       npm run gateway -- --new-credential NAME [--verbs produce,consume,admin,operate] [--topics a,users.*] [--groups g,*]',
     '',
     'Serves a log or a Kafka cluster over REST until SIGTERM or SIGINT. The second form prints a new credential and its password.',
     '',

@@ -81,6 +81,34 @@ describe('parseCredentials', () => {
 })
 
 describe('Principal', () => {
+  test('of a file that was written before there was operate may what it could, and does not operate', () => {
+    const everything = { verbs: ['produce', 'consume', 'admin'], topics: ['*'], groups: ['*'] }
+    const entry = { username: 'ann', passwordSha256: 'a'.repeat(64), scopes: [everything] }
+    const [ann] = parseCredentials(JSON.stringify({ credentials: [entry] }), 'f.json')
+    const principal = new Principal('ann', ann?.scopes ?? [])
+
+    for (const verb of ['produce', 'consume', 'admin'] as const) {
+      principal.requireTopics(verb, ['a', 'b'])
+      principal.requireGroup(verb, 'g')
+    }
+    expect(principal.maySee('groups', 'g')).toBe(true)
+    expect(() => principal.requireGroup('operate', 'g')).toThrow(/Cannot operate group "g"/)
+    expect(() => principal.requireTopics('operate', ['a'])).toThrow(/Cannot operate topic "a"/)
+  })
+
+  test('operates the groups that its scope names, and reads no topic by that', () => {
+    const principal = new Principal('ann', [{ verbs: ['operate'], groups: ['shop', 'web.*'] }])
+
+    expect(['shop', 'web.a', 'other', 'sho'].map((group) => principal.may('operate', 'groups', group))).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ])
+    expect(principal.may('consume', 'groups', 'shop')).toBe(false)
+    expect(principal.may('consume', 'topics', 'orders')).toBe(false)
+  })
+
   test('agrees with a plain reading of its scopes, and refuses what they do not name', () => {
     const name = fc.constantFrom('a', 'ab', 'a.b', 'b', '')
     const patterns = fc.array(fc.constantFrom('a', 'a*', 'a.*', 'b', '*'), { maxLength: 2 })

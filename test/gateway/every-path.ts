@@ -4,13 +4,22 @@
  */
 import { afterEach, beforeEach, describe } from 'vitest'
 import type { Broker } from '../../src/broker.ts'
+import { defineApp } from '../../src/app.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
+import { systemClock } from '../../src/clock.ts'
+import type { DeadLetterStore } from '../../src/dead-letter.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
+import { operatorRoutes } from '../../src/operator/routes.ts'
+import { systemRandom } from '../../src/random.ts'
+import { createRouter } from '../../src/router.ts'
 import type { GatewayServer, ServeGatewayOptions } from '../../src/runtimes/node-gateway.ts'
 import { startGateway } from '../support/gateway.ts'
 import { call, type HttpAnswer, type HttpCall } from '../support/http.ts'
 
 export interface Harness {
   readonly broker: Broker
+  /** Of the calls of operators; in the broker. */
+  readonly letters: DeadLetterStore
   readonly server: GatewayServer
   readonly url: string
   /** Calls `POST /produce/blue` and the like. */
@@ -47,7 +56,10 @@ export function describeEveryPath(
   })
 }
 
-/** A gateway over a fresh memory broker with the topics `blue:1` and `red:2`. */
+/**
+ * A gateway over a fresh memory broker with the topics `blue:1` and `red:2`, with the calls of operators over a dead-letter
+ * store in the broker. It has an app for every group.
+ */
 export async function openHarness(
   options: Omit<ServeGatewayOptions, 'broker'> = {},
   defaults: Pick<HttpCall, 'keepAlive'> = {},
@@ -55,9 +67,19 @@ export async function openHarness(
   const broker = memoryBroker()
   await broker.createTopic({ topic: 'blue', partitions: 1 })
   await broker.createTopic({ topic: 'red', partitions: 2 })
-  const server = await startGateway(broker, options)
+  const letters = topicDeadLetters({ broker })
+  const router = createRouter().on({ topic: 'blue' }, () => undefined)
+  const routes = operatorRoutes({
+    openDeadLetters: async () => letters,
+    appOf: async (groupId) => defineApp({ groupId, router, redrive: true }),
+    clock: systemClock,
+    random: systemRandom,
+    log: () => undefined,
+  })
+  const server = await startGateway(broker, { operatorRoutes: routes, ...options })
   return {
     broker,
+    letters,
     server,
     url: server.url,
     call: (line, body, headers = {}) => call(server.url, line, { ...defaults, body, headers }),

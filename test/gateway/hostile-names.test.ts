@@ -57,6 +57,10 @@ describeEveryPath('hostile names', (harness) => {
       `POST /commit/g/${name}`,
       `DELETE /delete-consumer/${name}/${name}`,
       `GET /groups/${name}`,
+      `GET /groups/${name}/dead-letters`,
+      `GET /groups/g/dead-letters/${name}`,
+      `POST /groups/${name}/redrive/plan`,
+      `POST /groups/${name}/redrive/run`,
     ]) {
       expect([400, 404]).toContain((await harness().call(line)).status)
     }

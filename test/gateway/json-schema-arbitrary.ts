@@ -9,6 +9,7 @@ const pool = fc.constantFrom(
   'red',
   'nope',
   'g',
+  'g/blue/0/0',
   'i',
   'earliest',
   'latest',
@@ -68,7 +69,8 @@ function integerFor({
   maximum = Number.MAX_SAFE_INTEGER,
 }: JsonSchema): fc.Arbitrary<number> {
   const bounds = { min: minimum as number, max: maximum as number }
-  const small = fc.integer({ min: Math.max(bounds.min, -2), max: Math.min(bounds.max, 3) })
+  const least = Math.max(bounds.min, -2)
+  const small = fc.integer({ min: least, max: Math.min(bounds.max, least + 5) })
   return fc.oneof({ arbitrary: small, weight: 4 }, fc.integer(bounds), fc.constantFrom(bounds.min, bounds.max))
 }
 

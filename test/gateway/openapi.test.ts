@@ -6,7 +6,8 @@
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { routeTable } from '../../src/gateway/routes.ts'
+import { contractRoutes } from '../../scripts/write-protocol.ts'
+import { letter } from '../conformance/dead-letter-store/letters.ts'
 import type { HttpAnswer } from '../support/http.ts'
 import { openHarness, type Harness } from './every-path.ts'
 import { nearTo, validFor, type JsonSchema } from './json-schema-arbitrary.ts'
@@ -62,7 +63,7 @@ console.log(`fuzz seed: FUZZ_SEED=${seed}`)
 test('the document is OpenAPI 3.1 and holds every route of the table', () => {
   expect(document.openapi).toBe('3.1.0')
   expect(operations.map(({ method, path }) => `${method} ${path}`).toSorted()).toEqual(
-    routeTable()
+    contractRoutes()
       .flatMap(({ methods, path }) => methods.map((method) => `${method} ${path.replace('+}', '}')}`))
       .toSorted(),
   )
@@ -94,6 +95,8 @@ describe.each([
         { value: 'y', key: 'k', headers: [{ key: 'h', value: 'v' }] },
       ])
       await harness.call('POST /consume/g/i', { topics: ['blue', 'red'], timeout: 0 })
+      for (const offset of [0, 1])
+        await harness.letters.put(letter({ groupId: 'g', record: { topic: 'blue', offset } }))
     })
     afterAll(async () => {
       await harness.server.close()

@@ -9,8 +9,12 @@ import { defineApp } from '../../src/app.ts'
 import { restBroker } from '../../src/brokers/rest.ts'
 import { createConsumer } from '../../src/consumer.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import { textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
+import { deadLetterDrivers } from '../../src/runtimes/dead-letter-drivers.ts'
+import { openDeadLetters } from '../../src/runtimes/open-dead-letters.ts'
+import { letter } from '../conformance/dead-letter-store/letters.ts'
 import { call } from '../support/http.ts'
 
 let folder: string
@@ -165,6 +169,62 @@ describe('the process', () => {
     expect(readFileSync(file, 'utf8')).not.toContain(password)
     expect(readFileSync(file, 'utf8')).toContain(createHash('sha256').update(password).digest('hex'))
     expect(Buffer.from(password, 'base64url')).toHaveLength(32)
+  })
+
+  test.each([
+    ['in the broker, where nothing is said', undefined],
+    ['in the file that is named', 'sqlite:letters.db'],
+  ])('hands dead letters back to the group of the app: %s', async (_where, name) => {
+    const address = name?.replace('letters.db', join(folder, 'letters.db'))
+    const url = await run({
+      KEDGE_TOPICS: 'orders',
+      KEDGE_USERNAME: 'root',
+      KEDGE_PASSWORD: 'secret',
+      ...(address === undefined ? {} : { KEDGE_DEAD_LETTERS: address }),
+    }).url
+    await using broker = restBroker({ url, username: 'root', password: 'secret' })
+    await using letters = await openDeadLetters(address ?? 'topic:', {
+      topic: () => topicDeadLetters({ broker }),
+      ...deadLetterDrivers,
+    })
+    await broker.commit({ groupId: 'shop', groupInstanceId: 'i' }, [{ topic: 'orders', partition: 0, offset: 1 }])
+    await letters.put(letter())
+    const headers = { authorization: `Basic ${btoa('root:secret')}` }
+
+    const listed = await call(url, 'GET /groups/shop/dead-letters', { headers })
+    const edited = await call(url, 'POST /groups/shop/redrive/edit', {
+      headers,
+      body: { id: 'shop/orders/0/0', value: '{"id":5}' },
+    })
+    const answer = await call(url, 'POST /groups/shop/redrive/run', { headers, body: { all: true } })
+    const [back] = await broker.fetch([{ topic: 'orders.shop-redrive', partition: 0, offset: 0 }], {
+      maxWaitMs: 0,
+      maxRecords: 10,
+      maxBytes: 1_000_000,
+    })
+
+    expect(listed.json).toMatchObject({ letters: [{ id: 'shop/orders/0/0' }] })
+    expect([edited.status, edited.headers['kedge-error']]).toEqual([400, 'INVALID_RECORD'])
+    expect(answer.json).toMatchObject({ finished: true, redriven: 1 })
+    expect(textOf(back?.value ?? null)).toBe('value')
+    expect((await letters.list()).items).toEqual([])
+  })
+
+  test('starts with a dead-letter store that only functions have, and says so to operators', async () => {
+    const url = await run({ KEDGE_DEAD_LETTERS: 'd1:LETTERS' }).url
+
+    const answer = await call(url, 'GET /groups/shop/dead-letters')
+
+    expect([answer.status, answer.headers['kedge-error']]).toEqual([501, 'UNSUPPORTED'])
+    expect(answer.text).toContain('KEDGE_DEAD_LETTERS has the scheme d1')
+  })
+
+  test('a new credential operates only where that is said', async () => {
+    const plain = await run({}, ['--new-credential', 'ann', '--groups', '*']).ended
+    const operator = await run({}, ['--new-credential', 'ann', '--verbs', 'operate', '--groups', 'shop']).ended
+
+    expect(plain.output).toContain('"verbs":["produce","consume","admin"]')
+    expect(operator.output).toContain('"scopes":[{"verbs":["operate"],"topics":[],"groups":["shop"]}]')
   })
 
   test.each<[string, Record<string, string>, readonly string[], RegExp]>([

@@ -37,6 +37,7 @@ const areas: readonly Area[] = [
     files:
       /^src\/((producer|consumer|router|route-table|app|handler-errors|redrive|group-lock)\.ts$|(consumer|redrive)\/)/,
   },
+  { name: 'operator', rank: 3, files: /^src\/operator\//, beside: ['gateway'], never: ['log'] },
   { name: 'gateway', rank: 3, files: /^src\/gateway\//, never: ['log', 'behaviour'] },
   { name: 'brokers', rank: 3, files: /^src\/brokers\//, never: ['behaviour'] },
   { name: 'dead-letters', rank: 3, files: /^src\/dead-letters\//, never: ['log', 'behaviour'] },
@@ -52,7 +53,7 @@ const packages: readonly { readonly name: RegExp; readonly files: RegExp }[] = [
   { name: /^hono$|^hono\/|^@hono\//, files: /^src\/(gateway|runtimes)\// },
   {
     name: /^zod$/,
-    files: /^src\/gateway\/|^src\/config\.ts$|^src\/runtimes\/lambda-redrive\.ts$|^functions\/app\.ts$/,
+    files: /^src\/(gateway|operator)\/|^src\/config\.ts$|^src\/runtimes\/lambda-redrive\.ts$|^functions\/app\.ts$/,
   },
   { name: /^@upstash\/kafka$/, files: /^src\/brokers\/rest(\.ts$|\/)/ },
   { name: /^@platformatic\/kafka$/, files: /^src\/brokers\/kafka(\.ts$|\/)/ },
