@@ -4,6 +4,7 @@
  *
  * SIGTERM and SIGINT: takes no more, lets what runs end within its time, commits, leaves with 0; a second one leaves at once.
  * SIGHUP: the same for the run that is on, then the settings are read again and the next run begins with them.
+ * A handler that never gives the event loop back ends it by SIGKILL, so that a supervisor can start it anew.
  */
 import { readFileSync } from 'node:fs'
 import { parseArgs, parseEnv } from 'node:util'
@@ -11,21 +12,28 @@ import type { App } from '../app.ts'
 import { readConfig } from '../config.ts'
 import { failureText } from './scheduled-run.ts'
 import { consume } from './node.ts'
+import { guardStalls } from './stall-guard.ts'
 import { stopSignal } from './stop-signal.ts'
 
-const help = `Usage: npm run consume [-- --settings FILE] [-- --drain-ms N]
+const help = `Usage: npm run consume [-- --settings FILE] [--drain-ms N] [--stall-ms N]
 
 Consumes with the app of functions/app.ts until it is told to stop. Settings are environment variables,
 described in docs/configuration.md.
 
   --settings FILE  settings that go over those of the environment; read again at SIGHUP
   --drain-ms N     how long handlers may go on after SIGTERM, milliseconds [10000]
+  --stall-ms N     how long a handler may keep the event loop to itself until the process ends itself by SIGKILL,
+                   milliseconds, 0 for ever [120000]
 
 SIGTERM and SIGINT end it when what it began is handled and committed. SIGHUP reads the settings again.
 `
 
 const DEFAULT_DRAIN_MS = 10_000
 const MAX_DRAIN_MS = 600_000
+/** Twice the life of a claim: long before, another run may have taken the records over. */
+const DEFAULT_STALL_MS = 120_000
+const MIN_STALL_MS = 1_000
+const MAX_STALL_MS = 3_600_000
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -39,6 +47,7 @@ export async function runConsumer(app: App, args: readonly string[], env: Enviro
         help: { type: 'boolean', short: 'h' },
         settings: { type: 'string' },
         'drain-ms': { type: 'string' },
+        'stall-ms': { type: 'string' },
       },
       strict: true,
     })
@@ -47,7 +56,10 @@ export async function runConsumer(app: App, args: readonly string[], env: Enviro
       return 0
     }
     const drainMs = drainOf(values['drain-ms'])
+    const stallMs = stallOf(values['stall-ms'])
     const read = (): Environment => settingsOf(env, values.settings)
+    using guards = new DisposableStack()
+    if (stallMs > 0) guards.use(guardStalls(stallMs))
     await consumeWith(app, read, drainMs, stop)
     return 0
   } catch (failure) {
@@ -99,5 +111,13 @@ function drainOf(text: string | undefined): number {
   if (Number.isInteger(drainMs) && drainMs >= 0 && drainMs <= MAX_DRAIN_MS) return drainMs
   throw new Error(
     `Cannot consume: --drain-ms is ${JSON.stringify(text)}. Give whole milliseconds from 0 to ${MAX_DRAIN_MS}.`,
+  )
+}
+
+function stallOf(text: string | undefined): number {
+  const stallMs = text === undefined ? DEFAULT_STALL_MS : Number(text)
+  if (stallMs === 0 || (Number.isInteger(stallMs) && stallMs >= MIN_STALL_MS && stallMs <= MAX_STALL_MS)) return stallMs
+  throw new Error(
+    `Cannot consume: --stall-ms is ${JSON.stringify(text)}. Give whole milliseconds from ${MIN_STALL_MS} to ${MAX_STALL_MS}, or 0.`,
   )
 }

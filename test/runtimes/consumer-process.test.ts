@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Broker } from '../../src/broker.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
@@ -27,10 +30,11 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
+const program = join(import.meta.dirname, '../support/slow-consumer.ts')
+const settings = (): Record<string, string> => ({ UPSTASH_KAFKA_REST_URL: gateway.url, KEDGE_RUN_MS: '30000' })
+
 function start(...args: string[]): SpawnedProgram {
-  const env = { UPSTASH_KAFKA_REST_URL: gateway.url, KEDGE_RUN_MS: '30000' }
-  const file = join(import.meta.dirname, '../support/slow-consumer.ts')
-  return spawnProgram(process.execPath, [file, ...args], { env, limitMs: 20_000 })
+  return spawnProgram(process.execPath, [program, ...args], { env: settings(), limitMs: 20_000 })
 }
 
 const write = (value: string): Promise<unknown> =>
@@ -84,7 +88,37 @@ test('SIGHUP reads the settings again, and a mistake in them changes nothing', a
   expect(consumer.printed()).toContain('ended with 0')
 })
 
+test('a handler that never gives the event loop back ends the process, and nothing is committed', async () => {
+  const consumer = execFile(process.execPath, [program, '--stall-ms', '2000'], {
+    env: { ...process.env, ...settings() },
+  })
+  let errors = ''
+  consumer.stderr?.on('data', (text: string) => (errors += text))
+  const ended = once(consumer, 'exit')
+  await write('loop')
+
+  expect(await ended).toEqual([null, 'SIGKILL'])
+
+  expect(errors).toContain('the event loop stood still for 2000 ms')
+  expect(await broker.committed('shop')).toEqual([])
+})
+
+test('a handler that only waits, and a process that is frozen, do not', async () => {
+  await using consumer = start('--stall-ms', '1000')
+  await write('a')
+  await consumer.line('begins a')
+  process.kill(consumer.pid, 'SIGSTOP')
+  await sleep(1_500)
+  process.kill(consumer.pid, 'SIGCONT')
+  await consumer.line('handled orders partition 0 offset 0')
+
+  await consumer.kill('SIGTERM')
+
+  expect(consumer.printed()).toContain('ended with 0')
+})
+
 test.each([
+  [['--stall-ms', '10'], 'ended with 2'],
   [['--drain-ms', 'soon'], 'ended with 2'],
   [['--settings', '/nowhere/settings.env'], 'ended with 2'],
   [['--help'], 'ended with 0'],
