@@ -95,9 +95,13 @@ test('a handler that never gives the event loop back ends the process, and nothi
   let errors = ''
   consumer.stderr?.on('data', (text: string) => (errors += text))
   const ended = once(consumer, 'exit')
-  await write('loop')
+  try {
+    await write('loop')
 
-  expect(await ended).toEqual([null, 'SIGKILL'])
+    expect(await ended).toEqual([null, 'SIGKILL'])
+  } finally {
+    consumer.kill('SIGKILL')
+  }
 
   expect(errors).toContain('the event loop stood still for 2000 ms')
   expect(await broker.committed('shop')).toEqual([])
