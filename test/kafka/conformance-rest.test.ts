@@ -1,28 +1,15 @@
 /** The Kafka driver over a real cluster, by REST through a gateway. */
-import { afterAll, beforeAll } from 'vitest'
 import { restBroker } from '../../src/brokers/rest.ts'
 import { describeBroker } from '../conformance/broker/index.ts'
 import { startGateway } from '../support/gateway.ts'
-import { failOnLeaks } from '../support/leaks.ts'
-import { type KafkaAdmin, kafkaAdmin } from './admin.ts'
-import { createTopic, deviations, openKafka } from './conformance-kafka.ts'
+import { deviations, openKafka, ownCluster } from './conformance-kafka.ts'
 
-let admin: KafkaAdmin
-
-beforeAll(async () => {
-  admin = await kafkaAdmin()
-})
-
-afterAll(async () => {
-  await admin[Symbol.asyncDispose]()
-})
-
-failOnLeaks()
+const cluster = ownCluster()
 
 describeBroker('rest → gateway → kafka, over a socket', {
   deviations,
   async open() {
-    await admin.wipe()
+    await cluster.wipe()
     let behind = openKafka()
     let server = await startGateway(behind)
     let broker = restBroker({ url: server.url, features: behind.features })
@@ -32,7 +19,7 @@ describeBroker('rest → gateway → kafka, over a socket', {
     }
     return {
       broker,
-      createTopic: (topic) => createTopic(admin, behind, topic),
+      createTopic: (topic) => cluster.createTopic(behind, topic),
       async reopen() {
         await broker.close()
         await close()
