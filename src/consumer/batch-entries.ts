@@ -56,7 +56,8 @@ function mayFollow({ found, attempts, dueAtMs, isLeft }: Entry, plan: Plan): boo
   return found.plan === plan && found.returned === undefined && attempts === 0 && dueAtMs === 0 && !isLeft
 }
 
-/** While a route's breaker probes, no more records than would open it. */
-function mostTogether({ batch, breaker }: Plan): number {
-  return Math.max(1, Math.min(batch?.maxRecords ?? 1, breaker?.mostAtOnce ?? Number.POSITIVE_INFINITY))
+/** While a route's breaker probes, no more records than would open it, with those that are being handled already. */
+function mostTogether({ batch, breaker, records }: Plan): number {
+  const most = (breaker?.mostAtOnce ?? Number.POSITIVE_INFINITY) - records
+  return Math.max(1, Math.min(batch?.maxRecords ?? 1, most))
 }

@@ -185,7 +185,7 @@ export class Dispatch {
     const [first] = entries
     if (first === undefined) return
     for (const entry of entries) entry.isActive = true
-    this.#track(first.lane, first.found.plan, this.#handleBatch(first, entries, now))
+    this.#track(first, this.#handleBatch(first, entries, now), entries.length)
   }
 
   async #handleBatch({ lane, found }: Entry, entries: readonly Entry[], now: number): Promise<void> {
@@ -224,11 +224,16 @@ export class Dispatch {
 
   /** A record that was put off in an earlier run, or is to be committed first. */
   #resume(entry: Entry, now: number): void {
-    const { clock } = this.#scope
-    // A wall clock that was set back must not put a record off for longer than a policy, or another side, may ask for.
-    const waitMs = Math.min(entry.dueAtMs - clock.now(), MAX_WAIT_MS)
-    if (waitMs > 0) this.#putOff(entry, now + waitMs, entry.dueAtMs)
+    const dueAt = this.#dueAtOf(entry, now)
+    if (dueAt > now) this.#putOff(entry, dueAt, entry.dueAtMs)
     else this.#attempt(entry, now)
+  }
+
+  /** When a record may be tried (monotonic): as this run has put it off, or an earlier one. */
+  #dueAtOf({ dueAt, dueAtMs }: Entry, now: number): number {
+    if (dueAt > 0 || dueAtMs === 0) return dueAt
+    // A wall clock that was set back must not put a record off for longer than a policy, or another side, may ask for.
+    return now + Math.min(dueAtMs - this.#scope.clock.now(), MAX_WAIT_MS)
   }
 
   #attempt(entry: Entry, now: number): void {
@@ -272,18 +277,20 @@ export class Dispatch {
     }
     entry.isActive = true
     const done = outcome.then((settled) => this.#after(entry, settled, number))
-    this.#track(entry.lane, entry.found.plan, done)
+    this.#track(entry, done, 1)
   }
 
   /** Counts what takes room until it is done. */
-  #track(lane: Lane, plan: Plan, done: Promise<void>): void {
+  #track({ lane, found: { plan } }: Entry, done: Promise<void>, records: number): void {
     this.active += 1
     plan.active += 1
+    plan.records += records
     done
       .catch((error: unknown) => this.#scope.onCrash(error))
       .finally(() => {
         this.active -= 1
         plan.active -= 1
+        plan.records -= records
         this.#pump(lane)
         if (this.active < this.#scope.concurrency) this.start()
         this.#scope.onChange()
@@ -291,7 +298,7 @@ export class Dispatch {
   }
 
   #after(entry: Entry, outcome: Outcome, number: number): void {
-    const { clock } = this.#scope
+    const { clock, lanes } = this.#scope
     const { lane, record } = entry
     entry.isActive = false
     // The partition moved away while the record was being handled: what became of it is not this run's to tell, unless
@@ -301,8 +308,9 @@ export class Dispatch {
       return
     }
     if (isSettled(outcome)) {
-      // Failed in a batch behind one that is put off, and is done with sooner.
+      // Failed in a batch behind one that is put off or left, and is done with sooner.
       if (entry.isParked) this.#unparkOne(entry)
+      lanes.takeBack(entry)
       this.#advance(lane.settle(entry))
       this.#count(record, entry.found, outcome, clock.monotonic())
       return
@@ -375,8 +383,10 @@ export class Dispatch {
   /** The next one of a key may be begun. */
   #advance(entry: Entry | undefined): void {
     if (entry === undefined || entry.isLeft || entry.isActive) return
-    if (entry.dueAt > 0 && entry.dueAt > this.#scope.clock.monotonic()) {
-      this.#putOff(entry, entry.dueAt, entry.dueAtMs)
+    const now = this.#scope.clock.monotonic()
+    const dueAt = this.#dueAtOf(entry, now)
+    if (dueAt > now) {
+      this.#putOff(entry, dueAt, entry.dueAtMs)
       return
     }
     this.#unpark(entry)
@@ -390,15 +400,14 @@ export class Dispatch {
     entry.dueAt = dueAt
     entry.dueAtMs = dueAtMs
     if (keepsProgress) lane.version += 1
-    const chain = lane.chainOf(entry)
-    for (const one of chain) {
+    for (const one of lane.chainOf(entry)) {
       // Those that came in a batch with it are not called with what is left of that.
       one.isActive = false
       if (lane.isOpen) this.#park(one)
       else this.#leaveAlone(one)
     }
     // It waits for one before it, which failed in the same batch.
-    if (chain[0] !== entry) return
+    if (!lane.isFirst(entry)) return
     if (dueAt < budget.takeUntil && this.#isTaking && lane.isOpen) {
       if (!keepsProgress && hasHung(entry)) this.#holding.add(entry)
       this.#due.add(entry)
@@ -442,7 +451,7 @@ export class Dispatch {
       // What waits in a retry topic has not failed there yet.
       const error = entry.error ?? (found.returned === undefined && attempts > 0 ? putOffBefore() : undefined)
       if (lane.isGone) this.#parked.delete(entry)
-      if (lane.isGone || lane.chainOf(entry)[0] !== entry || error === undefined) continue
+      if (lane.isGone || !lane.isFirst(entry) || error === undefined) continue
       this.#unparkOne(entry)
       const { plan, origin = record } = found
       const subject = { record: origin, returned: found.returned, route: plan.route }

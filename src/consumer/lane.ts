@@ -212,9 +212,16 @@ export class Lane implements TopicPartition {
     return this.#keys.get(key)?.[0]
   }
 
+  /** Whether an entry waits for no other. */
+  isFirst(entry: Entry): boolean {
+    return entry.key === undefined || this.firstOf(entry.key) === entry
+  }
+
   /** All entries that go with this one: it and those behind it. */
   chainOf(entry: Entry): readonly Entry[] {
-    return entry.key === undefined ? [entry] : (this.#keys.get(entry.key) ?? [entry])
+    const chain = entry.key === undefined ? undefined : this.#keys.get(entry.key)
+    if (chain === undefined || chain[0] === entry) return chain ?? [entry]
+    return chain.slice(chain.indexOf(entry))
   }
 
   /** The entry is settled. Gives the one that waited for it. */

@@ -110,6 +110,14 @@ export class Lanes {
     entry.isLeft = true
   }
 
+  /** An entry that was left is settled after all, and takes room until it is released. */
+  takeBack(entry: Entry): void {
+    if (!entry.isLeft) return
+    entry.isLeft = false
+    this.waiting += 1
+    this.waitingBytes += bytesOf(entry.record)
+  }
+
   /** An entry is put off, or waits behind one that is. */
   park(entry: Entry): void {
     if (entry.isParked) return

@@ -21,8 +21,10 @@ export interface Plan {
   readonly once: EffectivelyOnce | undefined
   /** Its records are handled together. */
   readonly batch: BatchPlan | undefined
-  /** Records that are being handled. */
+  /** What is being handled: records, or batches of them. */
   active: number
+  /** Records that are being handled, those of batches counted one by one. */
+  records: number
 }
 
 /** How records of a route are handled together. */
@@ -72,6 +74,7 @@ export class Plans {
         batch,
         timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, batch?.splitMs ?? usableMs)),
         active: 0,
+        records: 0,
       }
     }
     // They keep their order, which retry topics do not; and a topic without routes has none that anybody reads.
@@ -97,8 +100,8 @@ export class Plans {
 }
 
 /** Whether one more record of a route may be handled now. */
-export function hasRoom({ active, concurrency, breaker }: Plan): boolean {
-  return active < concurrency && (breaker === undefined || active < breaker.mostAtOnce)
+export function hasRoom({ active, records, concurrency, breaker }: Plan): boolean {
+  return active < concurrency && (breaker === undefined || records < breaker.mostAtOnce)
 }
 
 /** Whether commits of an app carry what is settled and put off behind their offsets. Of a batch some may be settled before others. */

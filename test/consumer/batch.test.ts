@@ -12,7 +12,7 @@ import type { ConsumerRecord } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
 import type { BatchHandler, BatchRouteOptions, HandlerContext } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
-import { finish, openBench, TOPIC } from '../support/consumer.ts'
+import { finish, openBench, TOPIC, withCalls } from '../support/consumer.ts'
 import type { Bench, BenchOptions } from '../support/consumer.ts'
 import { until } from '../support/until.ts'
 
@@ -470,6 +470,86 @@ describe('BatchError', () => {
     expect(await bench.run()).toMatchObject({ polled: 16, handled: 15, deadLettered: { rejected: 1 } })
   })
 
+  test('has each record wait as long as its own error says in the next run too', async () => {
+    const times = new Map<Name, number>()
+    const first = named({ a0: new RetryAfterError(20_000), a1: new RetryAfterError(60_000) })
+    const bench = await openBatches(
+      (names, context, records) => {
+        if (names.length > 1) first(names, context, records)
+        else for (const name of names) times.set(name, bench.clock.monotonic() - startedAt)
+      },
+      { ordering: 'key' },
+    )
+    const startedAt = bench.clock.monotonic()
+    await produce(bench, ['a0', 'a1'])
+
+    await bench.run({ budget: { runMs: 10_000 } })
+    await bench.run({ budget: { runMs: 200_000 } })
+
+    expect(times).toEqual(
+      new Map([
+        ['a0', 20_000],
+        ['a1', 60_000],
+      ]),
+    )
+  })
+
+  test('leaves its room to a run that goes on with other partitions', async () => {
+    const bad = {
+      '-0': new RetryAfterError(3_600_000),
+      '-1': new RetryAfterError(3_600_000),
+      '-2': new DeadLetterError('two'),
+      '-3': new DeadLetterError('three'),
+      '-4': new DeadLetterError('four'),
+    }
+    const polled = new Set<string>()
+    const bench = await openBatches(
+      async (names, context, records) => {
+        if (records[0]?.partition !== 2) return named(bad)(names, context, records)
+        return await new Promise(() => undefined)
+      },
+      { maxBatchRecords: 5, attemptTimeoutMs: 100_000 },
+      {
+        partitions: 3,
+        consumer: { concurrency: 1, maxPollRecords: 5 },
+        wrap: (broker) =>
+          withCalls(broker, {
+            poll: async (request, call) => {
+              const answer = await broker.poll(request, call)
+              for (const { partition, offset } of answer.records) polled.add(`${partition}@${offset}`)
+              return answer
+            },
+          }),
+      },
+    )
+    await produce(bench, namesOf(0, 5))
+    await produce(bench, namesOf(0, 5), 1)
+    const run = bench.start({ budget: { runMs: 20_000 } })
+    await until(() => bench.calls.length === 2)
+    await produce(bench, namesOf(0, 40), 2)
+    await bench.clock.advance(2_000)
+    const read = polled.size - 10
+    await finish(bench.clock, run)
+
+    // One answer with its handler, and one that waits.
+    expect(read).toBe(10)
+  })
+
+  test('of more than may be put off makes no record a dead letter twice', async () => {
+    const names = ['a0', 'a1', 'b2', 'b3', 'a4']
+    const bad = Object.fromEntries(names.map((name) => [name, new RetryAfterError(5_000)]))
+    const parking = { maxRecords: 1, whenFull: 'dead-letter' } as const
+    const bench = await openBatches(named(bad), { ordering: 'key' }, { app: { parking } })
+    await produce(bench, [...names, 'a5'])
+
+    const report = await bench.run()
+
+    const letters = await lettersOf(bench)
+    expect(new Set(letters.map(({ name }) => name)).size).toBe(letters.length)
+    expect(report).toMatchObject({ deadLettered: { exhausted: letters.length }, handled: 6 - letters.length })
+    expect(report).toMatchObject({ unfinished: 0, committed: [{ offset: 6 }] })
+  })
+
   test('with StopError for one stops the partition, and what else is named comes again', async () => {
     const bench = await openBatches(named({ '-1': new StopError('now'), '-3': new DeadLetterError('three') }))
     await produce(bench, namesOf(0, 6))
@@ -607,6 +687,23 @@ describe('a breaker', () => {
 
     expect(report).toMatchObject({ deadLettered: { exhausted: 3 }, unfinished: 47, breakers: [{ route: 'route' }] })
     expect(await bench.committed()).toEqual([3])
+  })
+
+  test('that probes has no more records with handlers, of all partitions, than would open it', async () => {
+    const bench = await openBatches(
+      async (_names, { signal }, records) => {
+        await new Promise((resolve) => bench.clock.after(100, () => resolve(signal)))
+        throw new BatchError(records.map((record) => ({ record, error: new Error('down') })))
+      },
+      { retry: { maxAttempts: 1 }, breaker: { probes: 3 } },
+      { partitions: 4 },
+    )
+    for (let partition = 0; partition < 4; partition++) await produce(bench, namesOf(0, 10), partition)
+
+    const report = await bench.drain()
+
+    expect(report).toMatchObject({ deadLettered: { exhausted: 3 }, breakers: [{ route: 'route' }] })
+    expect(bench.calls.flat()).toHaveLength(3)
   })
 
   test('that opens in the middle of a batch ends it', async () => {
