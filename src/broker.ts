@@ -27,11 +27,16 @@ import type {
   TopicPartitionOffset,
 } from './record.ts'
 
-/** How one call may be given up. Both are optional; absent means the driver's own default. */
+/** How one call may be given up, and who counts what it sends. All are optional; absent means the driver's own default. */
 export interface Call {
   readonly signal?: AbortSignal
   /** Longest time the whole call may take, milliseconds. A poll's or fetch's `maxWaitMs` counts inside it. */
   readonly timeoutMs?: number
+  /**
+   * Called by drivers whose calls are requests that a platform counts (`rest`) before each one; what it throws, the call rejects
+   * with, and nothing is sent. Whoever makes several calls of one hands it on.
+   */
+  readonly onRequest?: () => void
 }
 
 /** What a driver can do. The conformance suite reads this; it has no options of its own. */

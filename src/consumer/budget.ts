@@ -20,7 +20,8 @@ export interface BudgetOptions {
   readonly maxRecords?: number
   /**
    * Most calls to the broker and the dead-letter store together (a platform's sub-requests, less those that handlers
-   * make). Three are kept for the last commit, one repetition of it, and the release. @default unlimited, legal 4 to 2^53 - 1
+   * make). A letter that goes into a topic over a gateway may take up to five, where the topic has to be made first. Three are
+   * kept for the last commit, one repetition of it, and the release. @default unlimited, legal 4 to 2^53 - 1
    */
   readonly maxCalls?: number
 }

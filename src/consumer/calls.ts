@@ -1,6 +1,7 @@
 /** Calls to the broker and the dead-letter store: each counted, each with a time limit, none thrown away unseen. */
 import type { Call } from '../broker.ts'
 import type { Clock } from '../clock.ts'
+import { BrokerError } from '../errors.ts'
 import type { Budget } from './budget.ts'
 
 /** Kept for the end of a run: the last commit, one repetition of it, and the release. */
@@ -48,6 +49,25 @@ export class Calls {
     this.#made += 1
     const left = this.#budget.deadline - this.#clock.monotonic()
     const timeoutMs = Math.max(1, Math.floor(Math.min(this.#timeoutMs + (limits.waitMs ?? 0), left)))
-    return run(limits.signal === undefined ? { timeoutMs } : { timeoutMs, signal: limits.signal })
+    const call = { timeoutMs, onRequest: this.#counter() }
+    return run(limits.signal === undefined ? call : { ...call, signal: limits.signal })
   }
+
+  /** Counts what a call sends beyond one request, as a store does that makes its topic first. */
+  #counter(): () => void {
+    let isFirst = true
+    return () => {
+      if (!isFirst) {
+        // What is kept for the end of the run is not the store's to spend.
+        if (!this.mayMake) throw spent(this.#budget.maxCalls)
+        this.#made += 1
+      }
+      isFirst = false
+    }
+  }
+}
+
+function spent(maxCalls: number): BrokerError {
+  const message = `The run has made all of its ${maxCalls} calls but those that it ends with: the record comes again in the next run.`
+  return new BrokerError('ABORTED', message, { retriable: true })
 }

@@ -65,6 +65,8 @@ export interface RunScope {
   readonly stopWhenEmpty: boolean
 }
 
+/** Beside the letter itself: what topics there are, the topic, the letter again, and a look at what is behind it. */
+const CALLS_FOR_TOPIC = 4
 /** So many full answers may wait where handlers have nothing to do. */
 const HUNGRY_ANSWERS = 4
 const brokerBackoff: Backoff = { initialMs: 100, maxMs: 5_000, factor: 2 }
@@ -326,12 +328,13 @@ export class Run {
     }
   }
 
-  /** A dead letter for each record that is being handled, and the claim until then. */
+  /** A dead letter for each record that is being handled, its topic where that may be missing, and the claim until then. */
   #callsForHandling(): number {
     const { clock, budget, claimTtlMs } = this.#scope
     const { active } = this.#dispatch
     if (active === 0) return 0
-    return active + Math.ceil(Math.max(0, budget.takeUntil - clock.monotonic()) / renewalMs(claimTtlMs))
+    const forTopic = this.#handling.setAside.hasStored ? 0 : CALLS_FOR_TOPIC
+    return active + forTopic + Math.ceil(Math.max(0, budget.takeUntil - clock.monotonic()) / renewalMs(claimTtlMs))
   }
 
   /** Waits until there is room for an answer. False where the run reads no more. */

@@ -61,6 +61,8 @@ const MAX_KEY_LENGTH = 255
 
 /** Sets records of one run aside. */
 export class SetAside {
+  /** Something was made durable, so its topic is there. */
+  hasStored = false
   readonly #scope: SetAsideScope
 
   constructor(scope: SetAsideScope) {
@@ -145,6 +147,7 @@ export class SetAside {
       if (!calls.mayMake || ending.aborted) return unfinished
       try {
         await calls.make(put, { signal: ending })
+        this.hasStored = true
         return undefined
       } catch (error) {
         if (ending.aborted) return unfinished

@@ -39,7 +39,7 @@ export function sharedCall(
   return (parts = 1) => {
     const leftMs = wholeMs - (clock.monotonic() - startedAt)
     const timeoutMs = Math.max(1, Math.floor(leftMs / parts))
-    return call?.signal === undefined ? { timeoutMs } : { timeoutMs, signal: call.signal }
+    return { ...call, timeoutMs }
   }
 }
 

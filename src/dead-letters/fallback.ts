@@ -179,7 +179,7 @@ class FallbackDeadLetters implements DeadLetterStore {
     work: (limits: Call) => Promise<T>,
   ): Promise<T> {
     const { signal, timeoutMs } = limits
-    return await attempt(what, { signal, timeoutMs }, this.#clock, (own) => work({ timeoutMs, signal: own }))
+    return await attempt(what, { signal, timeoutMs }, this.#clock, (own) => work({ ...limits, signal: own }))
   }
 }
 

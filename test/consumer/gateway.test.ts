@@ -1,11 +1,14 @@
 /** Runs over HTTP: a gateway that goes away in the middle costs time, and no record. */
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { defineApp } from '../../src/app.ts'
 import type { Broker } from '../../src/broker.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
 import { restBroker } from '../../src/brokers/rest.ts'
 import { createConsumer } from '../../src/consumer.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
+import { gatewayApp } from '../../src/gateway/app.ts'
+import { reject } from '../../src/handler-errors.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
 import type { Handler } from '../../src/router.ts'
@@ -102,4 +105,40 @@ test('a run whose gateway stays away says so, and the next run has what it could
   expect(lost.uncommitted.length).toBeGreaterThan(0)
   expect(found).toMatchObject({ ended: 'drained', uncommitted: [] })
   expect(new Set(seen).size).toBe(20)
+})
+
+describe('a run with a budget of calls', () => {
+  /** Runs until a record that is refused is a dead letter in a topic that was not there. Gives the requests of each run. */
+  async function requestsOfRuns(maxCalls: number, mostRuns: number): Promise<{ made: number; said: number }[]> {
+    await using behind = await brokerWith(4)
+    const gateway = gatewayApp(behind)
+    let requests = 0
+    const fetch = async (url: string, init: RequestInit): Promise<Response> => {
+      requests += 1
+      return await gateway.request(url, init)
+    }
+    const broker = restBroker({ url: 'http://gateway.test', fetch })
+    const router = createRouter().on({ topic: 't' }, ({ partition }) => (partition === 1 ? reject('no') : undefined))
+    const runs: { made: number; said: number }[] = []
+    for (let run = 0; run < mostRuns; run++) {
+      requests = 0
+      const consumer = createConsumer(defineApp({ groupId: 'g', router }), {
+        broker,
+        deadLetters: topicDeadLetters({ broker }),
+        groupInstanceId: 'i',
+      })
+      const { calls } = await consumer.run({ runId: `run-${run}`, stopWhenEmpty: true, budget: { maxCalls } })
+      runs.push({ made: requests, said: calls })
+    }
+    expect((await topicDeadLetters({ broker: behind }).list()).items).toHaveLength(maxCalls > 10 ? 2 : 0)
+    return runs
+  }
+
+  test('counts every request of a letter whose topic is made first', async () => {
+    for (const { made, said } of await requestsOfRuns(30, 2)) expect(made).toBe(said)
+  })
+
+  test('makes none beyond it', async () => {
+    for (const { made } of await requestsOfRuns(7, 2)) expect(made).toBeLessThanOrEqual(7)
+  })
 })

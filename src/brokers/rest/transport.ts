@@ -70,6 +70,7 @@ export class Transport {
     const controller = new AbortController()
     const { signal } = controller
     const { clock, timeoutMs } = this.#options
+    call.onRequest?.()
     const limitMs = call.timeoutMs ?? timeoutMs + (request.maxWaitMs ?? 0)
     const cancelTimer = clock.after(limitMs, () => controller.abort(timedOut(request, limitMs)))
     const onAbort = (): void => {
