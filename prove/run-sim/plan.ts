@@ -1,4 +1,5 @@
 /** What a seed makes of a simulation: how large it is, and how bad the weather. */
+import type { ParkingOptions } from '../../src/app.ts'
 import type { ConsumerOptions } from '../../src/consumer.ts'
 import type { Ordering } from '../../src/router.ts'
 import { fairWeather, type Weather } from './network.ts'
@@ -37,6 +38,9 @@ export interface Plan {
   /** Rounds, from and to, in which the dead-letter store is down. */
   readonly storeOutages: readonly (readonly [number, number])[]
   readonly ordering: Ordering
+  /** Most records that a handler gets together; undefined where it gets each alone. */
+  readonly batchRecords: number | undefined
+  readonly parking: ParkingOptions
   readonly attemptTimeoutMs: number
   readonly maxAttempts: number
   readonly slowShare: number
@@ -85,6 +89,8 @@ export function planOf(random: () => number): Plan {
     slowShare: choose([0, 0.2, 0.7]),
     slowMs: choose([50, 400, 900]),
     failingShare: choose([0, 0.05, 0.2]),
+    batchRecords: choose([undefined, undefined, undefined, 2, 7, 100]),
+    parking: choose([{}, {}, { maxRecords: 3 }, { maxRecords: 3, whenFull: 'dead-letter' as const }]),
     consumer: {
       concurrency: whole(1, 3),
       maxPollRecords: choose([1, 3, 8, 50]),

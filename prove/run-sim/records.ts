@@ -1,6 +1,8 @@
 /** What is produced in a simulation, and what its handlers make of it. */
+import { DeadLetterError } from '../../src/handler-errors.ts'
 import type { ProducerRecord } from '../../src/record.ts'
 import { bytesOf } from '../../src/record.ts'
+import type { Failure } from './batch-handler.ts'
 
 /** What becomes of a record: most are handled, the others never. */
 export type Fate =
@@ -64,4 +66,17 @@ function valueOf(fate: Fate, name: string): Uint8Array | null {
 /** Calls itself until there is no room. */
 export function overflow(depth: number): number {
   return overflow(depth + 1) + 1
+}
+
+/** How a handler fails at a record of a fate; undefined where it does not. */
+export function failureOf(fate: Fate): Failure | undefined {
+  if (fate === 'hangs') return 'hangs'
+  if (fate === 'good' || fate === 'tombstone') return undefined
+  if (fate === 'rejects') return { error: new DeadLetterError('poison') }
+  try {
+    if (fate === 'overflows') overflow(0)
+    return { error: new Error('poison') }
+  } catch (error) {
+    return { error }
+  }
 }

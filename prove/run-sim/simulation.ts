@@ -16,7 +16,7 @@ import { DeadLetterStoreError } from '../../src/errors.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
 import { partitionKey, textOf } from '../../src/record.ts'
-import { reject } from '../../src/handler-errors.ts'
+import { BatchError, reject } from '../../src/handler-errors.ts'
 import { createRouter } from '../../src/router.ts'
 import type { HandlerContext } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
@@ -24,12 +24,13 @@ import { seeded } from '../../test/support/chaos.ts'
 import { FakeClock } from '../../test/support/clock.ts'
 import { withCalls } from '../../test/support/consumer.ts'
 import type { Item } from '../history/history.ts'
+import { chooseManner, handleTogether, type Manner } from './batch-handler.ts'
 import { asStoreError, isAllCommitted, judgeWorld, observe } from './judge.ts'
 import type { Remains } from './judge.ts'
 import { fairWeather, Network } from './network.ts'
 import { type Plan, planOf } from './plan.ts'
 import { SimulatedProcess, WorldClock } from './process.ts'
-import { chooseFate, type Fate, overflow, recordOf, ROUTED, TOPIC } from './records.ts'
+import { chooseFate, failureOf, type Fate, overflow, recordOf, ROUTED, TOPIC } from './records.ts'
 import { atOf, contentOf, itemOf, Witness } from './witness.ts'
 
 /** How a simulation is made. */
@@ -239,15 +240,21 @@ class Simulation {
 
   #app(process: SimulatedProcess, takeUntil: number): App {
     const topic = defineTopic(TOPIC, 'json', { tombstones: true })
-    const { attemptTimeoutMs, maxAttempts, ordering } = this.#plan
-    const router = createRouter().on(
-      { topic, headers: { [ROUTED.name]: ROUTED.value } },
-      (record, context) => this.#handle(process, record, context, takeUntil),
-      { ordering },
-    )
+    const { attemptTimeoutMs, maxAttempts, ordering, batchRecords: maxBatchRecords, parking } = this.#plan
+    const match = { topic, headers: { [ROUTED.name]: ROUTED.value } }
+    const router = createRouter()
+    if (maxBatchRecords === undefined) {
+      router.on(match, (record, context) => this.#handle(process, record, context, takeUntil), { ordering })
+    } else {
+      router.onBatch(match, (records, context) => this.#handleBatch(process, records, context, takeUntil), {
+        ordering,
+        maxBatchRecords,
+      })
+    }
     return defineApp({
       groupId: GROUP,
       router,
+      parking,
       attemptTimeoutMs,
       retry: { maxAttempts, initialMs: 20, maxMs: 200 },
     })
@@ -275,6 +282,66 @@ class Simulation {
     const { promise, resolve } = Promise.withResolvers<void>()
     process.after(Math.floor(this.#random() * slowMs), resolve)
     return promise.then(() => this.#finish(process, record, context, failingShare))
+  }
+
+  #handleBatch(
+    process: SimulatedProcess,
+    records: readonly ConsumerRecord<unknown>[],
+    context: HandlerContext,
+    takeUntil: number,
+  ): unknown {
+    if (!process.passes()) return new Promise(() => {})
+    const { ordering, batchRecords = 1, slowShare, slowMs } = this.#plan
+    this.#count('attempts')
+    this.#count('batches')
+    if (records.length > 1) this.#count('batchesOfMany')
+    this.#witness.batchStarts(records, ordering, batchRecords)
+    if (process.monotonic() > takeUntil) this.#witness.complain(`a handler began after the run was to take no more`)
+    const ended = this.#witness.handed(process, records, context)
+    const manner = chooseManner(this.#random)
+    if (this.#random() >= slowShare) {
+      try {
+        const hangs = this.#finishBatch(process, records, context, manner)
+        if (hangs === undefined) ended()
+        return hangs
+      } catch (error) {
+        ended()
+        throw error
+      }
+    }
+    const { promise, resolve } = Promise.withResolvers<void>()
+    process.after(Math.floor(this.#random() * slowMs), resolve)
+    return promise.then(() => this.#finishBatch(process, records, context, manner)).finally(ended)
+  }
+
+  #finishBatch(
+    process: SimulatedProcess,
+    records: readonly ConsumerRecord<unknown>[],
+    { signal }: HandlerContext,
+    manner: Manner,
+  ): Promise<never> | undefined {
+    const { ordering, failingShare } = this.#plan
+    if (!process.passes()) return new Promise(() => {})
+    if (signal.aborted) throw new Error('too late')
+    try {
+      const hangs = handleTogether(records, {
+        manner,
+        ordering,
+        failureOf: (record) =>
+          failureOf(this.#fateOf(record)) ??
+          (this.#random() < failingShare ? { error: new Error('it happens') } : undefined),
+        effect: (record) => {
+          this.#witness.handled(record)
+          this.#count('handled')
+          return process.passes()
+        },
+      })
+      if (hangs !== undefined) this.#count('batchesThatHung')
+      return hangs
+    } catch (error) {
+      this.#count(error instanceof BatchError ? 'batchesWithNames' : 'batchesThatFailed')
+      throw error
+    }
   }
 
   /** The effect of a handler, which nobody waits for any more where it comes too late. */

@@ -3,9 +3,12 @@ import type { Broker, PollResult } from '../../src/broker.ts'
 import { KedgeError } from '../../src/errors.ts'
 import type { ConsumerRecord, TopicPartition } from '../../src/record.ts'
 import { partitionKey } from '../../src/record.ts'
-import type { Ordering } from '../../src/router.ts'
+import type { HandlerContext, Ordering } from '../../src/router.ts'
 import { withCalls } from '../../test/support/consumer.ts'
 import type { At, HistoryEvent, Item } from '../history/history.ts'
+
+/** A record that came with no other. */
+const alone: ReadonlySet<number> = new Set()
 
 /** The witness of one simulation. */
 export class Witness {
@@ -15,6 +18,8 @@ export class Witness {
   readonly #settled = new Map<string, Set<number>>()
   readonly #prefix = new Map<string, number>()
   readonly #keys = new Map<string, string[]>()
+  /** What handlers of a process have now. */
+  readonly #handed = new WeakMap<object, Set<string>>()
   #calls = 0
 
   note(event: HistoryEvent): void {
@@ -39,15 +44,48 @@ export class Witness {
   }
 
   /** A handler is called: what its record has to wait for is settled, whatever failed and came again. */
-  handlerStarts(record: ConsumerRecord<unknown>, ordering: Ordering): void {
+  handlerStarts(record: ConsumerRecord<unknown>, ordering: Ordering, together: ReadonlySet<number> = alone): void {
     const place = partitionKey(record)
     if (ordering === 'none') return
     const keys = this.#keys.get(place) ?? []
     for (let offset = this.#prefix.get(place) ?? 0; offset < record.offset; offset++) {
       const isBefore = ordering === 'partition' || keys[offset] === keys[record.offset]
-      if (!isBefore || this.#settled.get(place)?.has(offset) === true) continue
+      if (!isBefore || together.has(offset) || this.#settled.get(place)?.has(offset) === true) continue
       this.complain(`a handler got ${place}@${record.offset} while ${offset} is open, and the order is by ${ordering}`)
     }
+  }
+
+  /** A batch handler is called: its records are of one partition, in order, and what each waits for is settled or before it. */
+  batchStarts(records: readonly ConsumerRecord<unknown>[], ordering: Ordering, most: number): void {
+    const [first] = records
+    const name =
+      first === undefined ? 'nothing' : `${partitionKey(first)}@${records.map(({ offset }) => offset).join()}`
+    if (first === undefined || records.length > most) this.complain(`a batch handler got ${name}, and takes ${most}`)
+    const together = new Set<number>()
+    let last = -1
+    for (const record of records) {
+      const isNext = first !== undefined && partitionKey(record) === partitionKey(first) && record.offset > last
+      if (!isNext) this.complain(`a batch handler got ${name}, which is out of order`)
+      this.handlerStarts(record, ordering, together)
+      last = record.offset
+      together.add(last)
+    }
+  }
+
+  /** Records are handed to a handler of a process. None of them is with another one, unless that was given up. */
+  handed(process: object, records: readonly ConsumerRecord<unknown>[], { signal }: HandlerContext): () => void {
+    const all = this.#handed.get(process) ?? new Set()
+    this.#handed.set(process, all)
+    const names = records.map((record) => `${partitionKey(record)}@${record.offset}`)
+    for (const name of names) if (all.has(name)) this.complain(`${name} was with two handlers of a process at once`)
+    for (const name of names) all.add(name)
+    let isOver = false
+    const end = (): void => {
+      if (!isOver) for (const name of names) all.delete(name)
+      isOver = true
+    }
+    signal.addEventListener('abort', end, { once: true })
+    return end
   }
 
   handled(record: TopicPartition & { readonly offset: number }): void {

@@ -81,6 +81,18 @@ describe('the simulator', () => {
     expect(await complaintsWith(further)).toContain('is committed and not handled')
   })
 
+  test('finds them where records are handled together', async () => {
+    const further = committing((offsets) => offsets.map((entry) => ({ ...entry, offset: entry.offset + 1 })))
+    const worlds: string[] = []
+    for (let seed = 1; seed <= WORLDS && worlds.length < 3; seed++) {
+      const { counts, violations } = await simulate({ seed, ...further })
+      if ((counts['batchesOfMany'] ?? 0) > 5) worlds.push(violations.join('\n'))
+    }
+
+    expect(worlds).toHaveLength(3)
+    for (const world of worlds) expect(world).toContain('is committed and not handled')
+  })
+
   test('finds commits that are stored one record too low', async () => {
     const lower = committing((offsets) => offsets.map((entry) => ({ ...entry, offset: Math.max(0, entry.offset - 1) })))
 
