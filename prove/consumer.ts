@@ -2,14 +2,18 @@
  * `npm run prove -- consumer`: one scenario for each promise of the consumer, with as many tries of its own as the promise asks
  * for. `run-sim` lets everything fail at once; here each thing fails where it hurts, and is counted.
  */
+import { budgets } from './consumer/budgets.ts'
 import { cutAnswers } from './consumer/cut-answers.ts'
 import { deadlines } from './consumer/deadlines.ts'
 import { deaths } from './consumer/deaths.ts'
 import { failurePlans } from './consumer/failure-plans.ts'
+import { isolates } from './consumer/isolates.ts'
 import { overlaps } from './consumer/overlaps.ts'
 import { poison } from './consumer/poison.ts'
+import { repeats } from './consumer/repeats.ts'
 import type { Scenario } from './consumer/scenario.ts'
 import { storeOutages } from './consumer/store-outages.ts'
+import { ticks } from './consumer/ticks.ts'
 import type { Proof, ProofOptions, ProofResult } from './proof.ts'
 
 const scenarios: Readonly<Record<string, Scenario>> = {
@@ -20,6 +24,10 @@ const scenarios: Readonly<Record<string, Scenario>> = {
   'failure plans': failurePlans,
   'store outages': storeOutages,
   deadlines,
+  budgets,
+  repeats,
+  ticks,
+  isolates,
 }
 
 /** Where so many plays did not bring what is needed, as many more may. */

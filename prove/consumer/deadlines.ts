@@ -2,9 +2,8 @@
  * A platform ends runs at their deadline, or before it when their processor time is spent. Nothing is lost, nothing unfinished is
  * committed, at most one batch (and what is in handlers) comes again, and no handler begins in the margin before the deadline.
  */
-import { type ConsumerRecord, partitionKey } from '../../src/record.ts'
 import type { Scenario } from './scenario.ts'
-import { Mortal, type Running, World } from './world.ts'
+import { Mortal, nameOf, type Running, World } from './world.ts'
 
 const KILLED = 500
 const CONCURRENCY = 2
@@ -73,8 +72,4 @@ function judgeAgain(world: World, runs: readonly Running[], batch: number): void
     if (again.length > batch + CONCURRENCY)
       world.witness.complain(`${again.length} records of ${runId} came again, and a batch is ${batch}`)
   }
-}
-
-function nameOf(record: ConsumerRecord<unknown>): string {
-  return `${partitionKey(record)}@${record.offset}`
 }

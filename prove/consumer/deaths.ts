@@ -14,7 +14,7 @@ const DEATHS = 1_000
 /** Deaths at each step. */
 export const deaths: Scenario = {
   promise: 'A run that is killed at any step loses nothing and has committed nothing that is not handled.',
-  plays: { full: 12_000, quick: 68 },
+  plays: { full: 12_600, quick: 72 },
   needs: Object.fromEntries(steps.map((step) => [`killed: ${step}`, DEATHS])),
   async play(seed, index, bugs) {
     const step = steps[index % steps.length] ?? 'poll asked'
@@ -23,11 +23,13 @@ export const deaths: Scenario = {
     // long handlers without room for another poll make a run renew its claim by itself.
     const ordering = step.startsWith('progress') ? 'key' : ((['key', 'partition', 'none'] as const)[round % 3] ?? 'key')
     const isSlow = step.startsWith('claim') || (round % 2 === 0 && !step.startsWith('release'))
+    const isTogether = step === 'record of a batch is done' || round % 4 === 1
     const claimTtlMs = 1_500
     const world = new World({
       seed,
       partitions: 2,
       ordering,
+      batchRecords: isTogether ? 3 : undefined,
       workMs: () => (isSlow ? 700 : world.below(3) * 10),
       app: { attemptTimeoutMs: 800, retry: { maxAttempts: 2, initialMs: 20, maxMs: 50 } },
       consumer: {

@@ -17,13 +17,22 @@ export const failurePlans: Scenario = {
   promise:
     'Handlers of one key begin in the order of offsets, across retries and runs; without an order no commit passes a gap.',
   plays: { full: PLANS, quick: 150 },
-  needs: { plans: PLANS, retried: PLANS, 'handlers begun': PLANS },
+  needs: {
+    plans: PLANS,
+    retried: PLANS,
+    'handlers begun': PLANS,
+    'batches of several': PLANS,
+    'batches that failed': PLANS / 10,
+    'batches with names': PLANS / 10,
+  },
   async play(seed, index, bugs) {
     /** What each attempt of a record comes to; good after that. */
     const plan = new Map<number, readonly Fate[]>()
     const world = new World({
       seed,
       ordering: orderings[index % orderings.length] ?? 'key',
+      // One in three gets records together.
+      batchRecords: index % 3 === 0 ? 2 + (index % 5) : undefined,
       workMs: () => world.below(2) * 30,
       fateOf: ({ offset }: ConsumerRecord<unknown>, { attempt }: HandlerContext) =>
         plan.get(offset)?.[attempt - 1] ?? 'good',

@@ -1,7 +1,9 @@
 /** One promise of the consumer, and what tries to break it. */
 import type { Broker } from '../../src/broker.ts'
+import type { Fetch } from '../../src/brokers/rest/transport.ts'
 import type { RunOptions } from '../../src/consumer.ts'
 import type { DeadLetterStore } from '../../src/dead-letter.ts'
+import type { IdempotencyStore } from '../../src/idempotency.ts'
 import type { Ordering } from '../../src/router.ts'
 
 /** Stands for bugs of the product, by which a scenario shows that it bites. */
@@ -9,8 +11,13 @@ export interface Bugs {
   /** What processes call goes through it. */
   readonly broker?: (broker: Broker) => Broker
   readonly letters?: (store: DeadLetterStore) => DeadLetterStore
-  /** What a run is told in place of what it should be. */
-  readonly run?: (options: RunOptions) => RunOptions
+  /** What a run is told in place of what it should be; `scheduledMs` is the time that its tick is for. */
+  readonly run?: (options: RunOptions, scheduledMs: number) => RunOptions
+  /** What a process's requests go through. */
+  readonly fetch?: (fetch: Fetch) => Fetch
+  /** What calls of an isolate go through; made anew where the isolate is. */
+  readonly isolate?: (broker: Broker) => Broker
+  readonly idempotency?: (store: IdempotencyStore) => IdempotencyStore
   /** The order in which records are really handled. */
   readonly ordering?: Ordering
 }

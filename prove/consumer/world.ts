@@ -5,27 +5,30 @@
  * It is one file because whatever a process does passes one place, which notes it and where the process may die.
  */
 import * as z from 'zod'
-import { type App, type AppOptions, defineApp } from '../../src/app.ts'
+import type { App, AppOptions } from '../../src/app.ts'
 import type { Broker, CommitOptions, GroupInstance, OffsetCommit, PollResult } from '../../src/broker.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
-import { type ConsumerOptions, createConsumer, type RunOptions } from '../../src/consumer.ts'
+import type { ConsumerOptions, RunOptions } from '../../src/consumer.ts'
 import type { RunReport } from '../../src/consumer/report.ts'
+import type { Clock } from '../../src/clock.ts'
 import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { BrokerError } from '../../src/errors.ts'
-import { reject } from '../../src/handler-errors.ts'
-import { type ConsumerRecord, textOf } from '../../src/record.ts'
-import { createRouter, type HandlerContext, type Ordering, type RouteOptions } from '../../src/router.ts'
-import { defineTopic } from '../../src/topic.ts'
+import { BatchError } from '../../src/handler-errors.ts'
+import type { IdempotencyStore } from '../../src/idempotency.ts'
+import { type ConsumerRecord, partitionKey, textOf } from '../../src/record.ts'
+import type { HandlerContext, Ordering, RouteOptions } from '../../src/router.ts'
 import { seeded } from '../../test/support/chaos.ts'
 import { FakeClock } from '../../test/support/clock.ts'
 import { withCalls } from '../../test/support/consumer.ts'
 import type { Item } from '../history/history.ts'
+import { chooseManner, handleTogether, type Manner } from '../run-sim/batch-handler.ts'
 import { allLetters, asStoreError, isAllCommitted, judgeWorld, observe, type Remains } from '../run-sim/judge.ts'
 import { fairWeather, Network, type Weather } from '../run-sim/network.ts'
 import { SimulatedProcess, WorldClock } from '../run-sim/process.ts'
-import { type Fate, overflow, recordOf, ROUTED, TOPIC } from '../run-sim/records.ts'
+import { failureOf, type Fate, overflow, recordOf, ROUTED, TOPIC } from '../run-sim/records.ts'
 import { atOf, contentOf, itemOf, Witness } from '../run-sim/witness.ts'
+import { type Product, product as own } from './product.ts'
 import type { Bugs, Played } from './scenario.ts'
 
 /** What a process does one after the other: between any two of them it may die. */
@@ -37,6 +40,7 @@ export const steps = [
   'handler begins',
   'handler works',
   'handler is done',
+  'record of a batch is done',
   'attempt failed',
   'letter asked',
   'letter served',
@@ -66,6 +70,8 @@ export class Mortal extends SimulatedProcess {
   readonly passed: Map<Step, number> = new Map()
   /** Records whose handler it called to the end. */
   readonly done: ConsumerRecord<unknown>[] = []
+  /** Records that failed alone, or by name. */
+  readonly failed: Set<string> = new Set()
 
   constructor(world: WorldClock, death?: { readonly step: Step; readonly nth: number }) {
     super(world, Number.POSITIVE_INFINITY)
@@ -89,6 +95,8 @@ export interface WorldOptions {
   /** @default 'partition' */
   readonly ordering?: Ordering
   readonly route?: RouteOptions
+  /** Most records that a handler gets together. @default it gets each alone */
+  readonly batchRecords?: number | undefined
   readonly app?: Partial<AppOptions>
   readonly consumer?: Partial<ConsumerOptions>
   readonly weather?: Weather
@@ -104,7 +112,20 @@ export interface WorldOptions {
   readonly openLetters?: (broker: Broker) => DeadLetterStore
   /** What happens in place of a put, which it is given. */
   readonly putting?: (put: () => Promise<void>) => Promise<void>
+  /** For routes that are handled effectively once. @default none */
+  readonly openIdempotency?: (clock: Clock) => IdempotencyStore
+  /** What a process has loaded, and how it gets to the broker and the store. @default the proof's own, over a network */
+  readonly load?: (reached: Broker, process: Mortal) => Loaded
+  /** What a handler throws at a record whose fate is `throws`. @default an error */
+  readonly thrown?: (record: ConsumerRecord<unknown>, context: HandlerContext, product: Product) => unknown
   readonly bugs?: Bugs | undefined
+}
+
+/** What a process has loaded. */
+export interface Loaded {
+  readonly product: Product
+  readonly broker: Broker
+  readonly letters: DeadLetterStore
 }
 
 /** A run of a process. */
@@ -113,6 +134,8 @@ export interface Running {
   readonly runId: string
   isOver: boolean
   report: RunReport | undefined
+  /** Resolves when the run has said how it ended, which a dead process never does. */
+  readonly ended: Promise<void>
 }
 
 /** How a run is started. */
@@ -123,6 +146,8 @@ export interface StartOptions {
   readonly run?: Partial<RunOptions>
   /** As in `budget`. @default 5000 */
   readonly runMs?: number
+  /** The time that its tick is for, which no run is told. @default now */
+  readonly scheduledMs?: number
 }
 
 /** The group of a world. */
@@ -147,6 +172,7 @@ export class World {
   readonly #network: Network
   readonly #served: Broker
   readonly #store: DeadLetterStore
+  readonly #idempotency: IdempotencyStore | undefined
   readonly #fates = new Map<string, Fate>()
   readonly #seqs = new Map<number, number>()
   #runs = 0
@@ -160,6 +186,8 @@ export class World {
     this.letters = options.openLetters?.(this.broker) ?? memoryDeadLetters()
     this.#served = options.bugs?.broker?.(this.broker) ?? this.broker
     this.#store = options.bugs?.letters?.(this.letters) ?? this.letters
+    const idempotency = options.openIdempotency?.(this.clock)
+    this.#idempotency = idempotency && (options.bugs?.idempotency?.(idempotency) ?? idempotency)
   }
 
   /** Makes the topic. Called first. */
@@ -210,13 +238,24 @@ export class World {
   // --- runs -------------------------------------------------------------------------------------------------------------------
 
   /** Starts a run as a fresh process does it: nothing is left of the one before. */
-  start({ process = new Mortal(this.clock), instance = 'a', run = {}, runMs = 5_000 }: StartOptions = {}): Running {
+  start({
+    process = new Mortal(this.clock),
+    instance = 'a',
+    run = {},
+    runMs = 5_000,
+    ...tick
+  }: StartOptions = {}): Running {
     this.#runs += 1
-    const running: Running = { process, runId: `run-${this.#runs}`, isOver: false, report: undefined }
-    const consumer = createConsumer(this.#app(process), {
+    const { promise: ended, resolve } = Promise.withResolvers<void>()
+    const running: Running = { process, runId: `run-${this.#runs}`, isOver: false, report: undefined, ended }
+    const reached = this.#reached(process, instance)
+    const loaded = this.#options.load?.(reached, process)
+    const { product, broker } = loaded ?? { product: own, broker: reached }
+    const consumer = product.createConsumer(this.#app(process, product), {
       ...this.#options.consumer,
-      broker: this.witness.noted(this.#reached(process, instance), instance, running.runId),
-      deadLetters: this.#reachedStore(process),
+      broker: this.witness.noted(broker, instance, running.runId),
+      deadLetters: loaded === undefined ? this.#reachedStore(process) : this.#noted(loaded.letters),
+      ...(this.#idempotency === undefined ? {} : { idempotency: this.#idempotency }),
       groupInstanceId: instance,
       clock: process,
       random: this.random,
@@ -224,18 +263,20 @@ export class World {
     const options = { runId: running.runId, deadlineMs: process.now() + runMs, ...run }
     this.count('runs')
     this.started.push(running)
-    void this.#see(running, consumer.run(this.#options.bugs?.run?.(options) ?? options))
+    const { scheduledMs = process.now() } = tick
+    void this.#see(running, consumer.run(this.#options.bugs?.run?.(options, scheduledMs) ?? options), resolve)
     return running
   }
 
   /** A dead process says nothing. */
-  async #see(running: Running, ended: Promise<RunReport>): Promise<void> {
+  async #see(running: Running, ended: Promise<RunReport>, tell: () => void): Promise<void> {
     try {
       const report = await ended
       if (running.process.isDead) return
       running.report = report
       running.isOver = true
       this.#judgeReport(report)
+      tell()
     } catch (error) {
       this.witness.complain(`${running.runId} threw ${String(error)}`)
     }
@@ -308,15 +349,20 @@ export class World {
 
   // --- handlers ---------------------------------------------------------------------------------------------------------------
 
-  #app(process: Mortal): App {
-    const topic = defineTopic(TOPIC, valueSchema, { tombstones: true })
-    const ordering = this.#options.bugs?.ordering ?? this.ordering
-    const router = createRouter().on(
-      { topic, headers: { [ROUTED.name]: ROUTED.value } },
-      (record, context) => this.#handle(process, record, context),
-      { ordering, ...this.#options.route },
-    )
-    return defineApp({
+  #app(process: Mortal, product: Product): App {
+    const topic = product.defineTopic(TOPIC, valueSchema, { tombstones: true })
+    const { bugs, batchRecords: maxBatchRecords, route } = this.#options
+    const options = { ordering: bugs?.ordering ?? this.ordering, ...route }
+    const match = { topic, headers: { [ROUTED.name]: ROUTED.value } }
+    const router = product.createRouter()
+    if (maxBatchRecords === undefined)
+      router.on(match, (record, context) => this.#handle(process, record, context, product), options)
+    else
+      router.onBatch(match, (records, context) => this.#handleBatch(process, records, context, maxBatchRecords), {
+        ...options,
+        maxBatchRecords,
+      })
+    return product.defineApp({
       groupId: GROUP,
       router,
       attemptTimeoutMs: 500,
@@ -326,33 +372,103 @@ export class World {
     })
   }
 
-  #handle(process: Mortal, record: ConsumerRecord<unknown>, context: HandlerContext): unknown {
+  #handle(process: Mortal, record: ConsumerRecord<unknown>, context: HandlerContext, product: Product): unknown {
     if (!process.at('handler begins')) return new Promise(() => {})
     this.witness.handlerStarts(record, this.ordering)
     this.#options.onHandler?.(process, record, context)
     const fate = this.#options.fateOf?.(record, context) ?? this.fateOf(record)
     const workMs = this.#options.workMs?.(record) ?? 0
-    if (workMs === 0) return this.#end(process, record, context, fate)
+    if (workMs === 0) return this.#end(process, record, context, fate, product)
     const { promise, resolve } = Promise.withResolvers<void>()
     process.after(Math.ceil(workMs / 2), () => {
       if (process.at('handler works')) process.after(Math.ceil(workMs / 2), resolve)
     })
-    return promise.then(() => this.#end(process, record, context, fate))
+    return promise.then(() => this.#end(process, record, context, fate, product))
   }
 
-  #end(process: Mortal, record: ConsumerRecord<unknown>, { signal }: HandlerContext, fate: Fate): unknown {
-    if (signal.aborted) throw new Error('too late')
+  #end(
+    process: Mortal,
+    record: ConsumerRecord<unknown>,
+    context: HandlerContext,
+    fate: Fate,
+    product: Product,
+  ): unknown {
+    if (context.signal.aborted) throw new Error('too late')
     if (fate === 'hangs') return new Promise(() => {})
     if (fate !== 'good' && fate !== 'tombstone') {
       if (!process.at('attempt failed')) return new Promise(() => {})
       if (fate === 'overflows') return overflow(record.offset)
-      if (fate === 'rejects') reject('poison')
-      throw new Error('poison')
+      if (fate === 'rejects') product.reject('poison')
+      throw this.#options.thrown?.(record, context, product) ?? new Error('poison')
     }
     this.witness.handled(record)
     process.done.push(record)
     this.count('handled')
     return process.at('handler is done') ? undefined : new Promise(() => {})
+  }
+
+  #handleBatch(
+    process: Mortal,
+    records: readonly ConsumerRecord<unknown>[],
+    context: HandlerContext,
+    most: number,
+  ): unknown {
+    const [first] = records
+    if (first === undefined || !process.at('handler begins')) return new Promise(() => {})
+    this.witness.batchStarts(records, this.ordering, most)
+    for (const record of records) {
+      this.#options.onHandler?.(process, record, context)
+      if (records.length > 1 && process.failed.has(nameOf(record)))
+        this.witness.complain(`${nameOf(record)} had failed, and was called with others again`)
+    }
+    if (records.length > 1) this.count('batches of several')
+    const ended = this.witness.handed(process, records, context)
+    const manner = chooseManner(this.random)
+    const end = async (): Promise<void> => await this.#endBatch(process, records, context, manner)
+    const workMs = this.#options.workMs?.(first) ?? 0
+    if (workMs === 0) return end().finally(ended)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    process.after(Math.ceil(workMs / 2), () => {
+      if (process.at('handler works')) process.after(Math.ceil(workMs / 2), resolve)
+    })
+    return promise.then(end).finally(ended)
+  }
+
+  #endBatch(
+    process: Mortal,
+    records: readonly ConsumerRecord<unknown>[],
+    context: HandlerContext,
+    manner: Manner,
+  ): Promise<never> | undefined {
+    if (context.signal.aborted) throw new Error('too late')
+    try {
+      const hangs = handleTogether(records, {
+        manner,
+        ordering: this.ordering,
+        failureOf: (record) => failureOf(this.#options.fateOf?.(record, context) ?? this.fateOf(record)),
+        effect: (record) => {
+          this.witness.handled(record)
+          process.done.push(record)
+          this.count('handled')
+          return process.at('record of a batch is done')
+        },
+      })
+      return hangs ?? (process.at('handler is done') ? undefined : new Promise(() => {}))
+    } catch (error) {
+      if (!process.at('attempt failed')) return new Promise(() => {})
+      this.#noteFailure(process, records, error)
+      throw error
+    }
+  }
+
+  /** What failed by name, or alone, is not called with others again. */
+  #noteFailure(process: Mortal, records: readonly ConsumerRecord<unknown>[], error: unknown): void {
+    const named = error instanceof BatchError ? error.failures.map(({ record }) => record) : []
+    const failed = named.map((one) => (typeof one === 'number' ? records[one] : one))
+    for (const record of records.length === 1 ? records : failed) {
+      if (record !== undefined && !failed.includes(undefined)) process.failed.add(nameOf(record))
+    }
+    if (records.length > 1) this.count(failed.length > 0 ? 'batches with names' : 'batches that failed')
   }
 
   // --- what a process reaches -------------------------------------------------------------------------------------------------
@@ -421,6 +537,23 @@ export class World {
     return group?.members.find((member) => member.groupInstanceId === groupInstanceId)?.runId ?? undefined
   }
 
+  /** A store whose letters are written down when it says that it has them. */
+  #noted(store: DeadLetterStore): DeadLetterStore {
+    return {
+      features: store.features,
+      list: (query, call) => store.list(query, call),
+      get: (id, call) => store.get(id, call),
+      delete: (id, call) => store.delete(id, call),
+      close: () => store.close(),
+      [Symbol.asyncDispose]: () => store.close(),
+      put: async (letter, call) => {
+        await store.put(letter, call)
+        this.witness.deadLettered(letter.record)
+        this.count('letters')
+      },
+    }
+  }
+
   #reachedStore(process: Mortal): DeadLetterStore {
     const store = this.#store
     const { putting = (put) => put() } = this.#options
@@ -441,4 +574,9 @@ export class World {
       },
     }
   }
+}
+
+/** A record by its place. */
+export function nameOf(record: ConsumerRecord<unknown>): string {
+  return `${partitionKey(record)}@${record.offset}`
 }

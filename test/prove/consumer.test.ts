@@ -1,21 +1,27 @@
 /** Each scenario of the consumer bites: with a bug put between the consumer and its world, one of a few plays shows it. */
 import { describe, expect, test } from 'vitest'
 import { shortOf } from '../../prove/consumer.ts'
+import { budgets } from '../../prove/consumer/budgets.ts'
 import { cutAnswers } from '../../prove/consumer/cut-answers.ts'
 import { deadlines } from '../../prove/consumer/deadlines.ts'
 import { deaths } from '../../prove/consumer/deaths.ts'
 import { failurePlans } from '../../prove/consumer/failure-plans.ts'
+import { isolates } from '../../prove/consumer/isolates.ts'
 import { overlaps } from '../../prove/consumer/overlaps.ts'
 import { poison } from '../../prove/consumer/poison.ts'
+import { repeats } from '../../prove/consumer/repeats.ts'
 import type { Bugs, Scenario } from '../../prove/consumer/scenario.ts'
 import { storeOutages } from '../../prove/consumer/store-outages.ts'
+import { steps } from '../../prove/consumer/world.ts'
+import { ticks } from '../../prove/consumer/ticks.ts'
 import type { PollResult } from '../../src/broker.ts'
 import { KedgeError } from '../../src/errors.ts'
+import type { TopicPartitionOffset } from '../../src/record.ts'
 import { withCalls } from '../support/consumer.ts'
 
 /** What a few plays complain of. Ends as soon as one does. */
-async function complaintsOf(scenario: Scenario, bugs: Bugs, plays = 12): Promise<string> {
-  for (let index = 0; index < plays; index++) {
+async function complaintsOf(scenario: Scenario, bugs: Bugs, plays = 12, first = 0): Promise<string> {
+  for (let index = first; index < first + plays; index++) {
     const { violations } = await scenario.play(1_000_000 + index, index, bugs)
     if (violations.length > 0) return violations.join('\n')
   }
@@ -126,6 +132,18 @@ describe('a scenario of the consumer finds', () => {
     expect(await complaintsOf(failurePlans, { ordering: 'none' })).toContain('is open, and the order is by')
   })
 
+  test('batches that begin out of order', async () => {
+    expect(await complaintsOf(failurePlans, { ordering: 'none' }, 1, 9)).toContain(
+      'is open, and the order is by partition',
+    )
+  })
+
+  test('a commit that is ahead when a run dies in the middle of a batch', async () => {
+    const at = steps.indexOf('record of a batch is done')
+
+    expect(await complaintsOf(deaths, commitsAhead, 1, at)).toContain('is committed and not handled')
+  })
+
   test('offsets that pass a record whose letter is not there', async () => {
     expect(await complaintsOf(storeOutages, forgetsLetters)).toContain('letter lost')
   })
@@ -163,6 +181,104 @@ describe('a scenario of the consumer finds', () => {
     }
 
     expect(await complaintsOf(deadlines, seldom)).toMatch(/records of run-\d+ came again/)
+  })
+})
+
+describe('a scenario of the platform finds', () => {
+  test('a redirect that is followed, and costs requests that nobody counts', async () => {
+    const follows: Bugs = { fetch: (fetch) => async (url, init) => await fetch(url, { ...init, redirect: 'follow' }) }
+
+    expect(await complaintsOf(budgets, follows, 3)).toMatch(/it made \d+ requests and says/)
+  })
+
+  test('a run that makes as many requests as it likes', async () => {
+    const unlimited: Bugs = { run: (options) => ({ ...options, budget: {} }) }
+
+    expect(await complaintsOf(budgets, unlimited, 1)).toMatch(/requests were more than 50/)
+  })
+
+  test('an idempotency store that forgets what was done', async () => {
+    const forgetful: Bugs = {
+      idempotency: (store) => ({
+        ...store,
+        complete: (key, owner, _outcome, _keep, call) => store.abandon(key, owner, call),
+      }),
+    }
+
+    expect(await complaintsOf(repeats, forgetful)).toMatch(/had its effect \d times/)
+  })
+
+  test('a store that gives one lock to two', async () => {
+    const shared: Bugs = {
+      idempotency: (store) => ({
+        ...store,
+        begin: async (...request) => {
+          const result = await store.begin(...request)
+          return result.kind === 'in-progress' ? { kind: 'started' } : result
+        },
+      }),
+    }
+
+    expect(await complaintsOf(repeats, shared)).toMatch(/had its effect \d times/)
+  })
+
+  test('a run whose deadline goes by the time that its tick was for', async () => {
+    const byTick: Bugs = { run: (options, scheduledMs) => ({ ...options, deadlineMs: scheduledMs + 50_000 }) }
+
+    expect(await complaintsOf(ticks, byTick, 2)).toContain('found a backlog and read nothing')
+  })
+
+  test('ticks that are dropped when a later one came before', async () => {
+    let newest = 0
+    const inOrder: Bugs = {
+      run: (options, scheduledMs) => {
+        const isOld = scheduledMs < newest
+        newest = Math.max(newest, scheduledMs)
+        return isOld ? { ...options, deadlineMs: 0 } : options
+      },
+    }
+
+    expect(await complaintsOf(ticks, inOrder, 2)).toContain('found a backlog and read nothing')
+  })
+
+  test('attempts and waits that are not stored', async () => {
+    const forgets: Bugs = {
+      isolate: (broker) =>
+        withCalls(broker, {
+          commit: (group, offsets, options, call) => {
+            if (offsets === 'polled') return broker.commit(group, offsets, options, call)
+            const plain = offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset }))
+            return broker.commit(group, plain, options, call)
+          },
+        }),
+    }
+
+    expect(await complaintsOf(isolates, forgets, 1)).toMatch(/had \d attempts, and then its 1|before its wait was over/)
+  })
+
+  test('progress that is kept in the memory of an isolate', async () => {
+    const remembers: Bugs = {
+      isolate: (broker) => {
+        const memory = new Map<string, string>()
+        const keyOf = ({ topic, partition, offset }: TopicPartitionOffset): string => `${topic} ${partition} ${offset}`
+        return withCalls(broker, {
+          commit: (group, offsets, options, call) => {
+            if (offsets === 'polled') return broker.commit(group, offsets, options, call)
+            const plain = offsets.map(({ metadata, ...entry }) => {
+              memory.set(keyOf(entry), metadata ?? '')
+              return entry
+            })
+            return broker.commit(group, plain, options, call)
+          },
+          committed: async (groupId, partitions, call) => {
+            const committed = await broker.committed(groupId, partitions, call)
+            return committed.map((entry) => ({ ...entry, metadata: memory.get(keyOf(entry)) ?? null }))
+          },
+        })
+      },
+    }
+
+    expect(await complaintsOf(isolates, remembers, 1)).toContain('in a process that goes on')
   })
 })
 
