@@ -9,6 +9,7 @@ const config: KnipConfig = {
     'scripts/lambda/bootstrap.ts',
     'prove/run.ts',
     'prove/log-power-loss/writer.ts',
+    'prove/redrive-kill/app.ts',
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
     'test/idempotency/{in-worker,contender}.ts',

@@ -39,6 +39,7 @@ Options:
   --max <n>            most letters to hand back (10000)
   --per-second <n>     most of them in a second (100)
   --max-redrives <n>   a letter that came back so often stays (3)
+  --claim-ttl-ms <n>   how long a redrive that was killed keeps others out (60000)
   --actor <name>       who does this, for the audit; the user of this machine
   --audit <path>       appends the audit records as lines of JSON
   --app <path>         the file that exports the app (functions/app.ts)
@@ -61,6 +62,7 @@ const flags = {
   max: { type: 'string' },
   'per-second': { type: 'string' },
   'max-redrives': { type: 'string' },
+  'claim-ttl-ms': { type: 'string' },
   'dry-run': { type: 'boolean', default: false },
   actor: { type: 'string' },
   audit: { type: 'string' },
@@ -110,6 +112,7 @@ async function main(): Promise<number> {
     maxLetters: numberOf(values, 'max'),
     perSecond: numberOf(values, 'per-second'),
     maxRedrives: numberOf(values, 'max-redrives'),
+    claimTtlMs: numberOf(values, 'claim-ttl-ms'),
   }
   const { app } = (await import(pathToFileURL(resolve(values.app)).href)) as { readonly app?: App }
   if (app === undefined) throw new UsageError(`${values.app} exports no app.`)
@@ -127,6 +130,7 @@ async function main(): Promise<number> {
     app,
     log: noticeLog,
     ...(numbers.maxRedrives === undefined ? {} : { maxRedrives: numbers.maxRedrives }),
+    ...(numbers.claimTtlMs === undefined ? {} : { claimTtlMs: numbers.claimTtlMs }),
     ...(audit === undefined ? {} : { audit: (record) => appendFileSync(audit, `${JSON.stringify(record)}\n`) }),
   })
   if (command === 'show') return await show(store, app.groupId, id, filter, numbers.maxLetters ?? 20, values)
@@ -303,7 +307,7 @@ function timeOf(values: Flags, name: 'from' | 'until'): number | undefined {
   return timeMs
 }
 
-function numberOf(values: Flags, name: 'max' | 'per-second' | 'max-redrives'): number | undefined {
+function numberOf(values: Flags, name: 'max' | 'per-second' | 'max-redrives' | 'claim-ttl-ms'): number | undefined {
   const text = values[name]
   if (text === undefined) return undefined
   if (!/^\d+(\.\d+)?$/.test(text)) throw new UsageError(`--${name}: ${text} is no number.`)

@@ -178,6 +178,16 @@ describe('npm run redrive', () => {
     expect(answer.errors).toContain('--help')
   })
 
+  test('takes how long it keeps others out when it is killed, within its range', async () => {
+    await using shop = await openShop()
+
+    const refused = await shop.redrive('run', '--claim-ttl-ms', '999')
+    const { status } = await shop.redrive('run', '--claim-ttl-ms', '5000')
+
+    expect([refused.status, refused.errors]).toEqual([1, expect.stringContaining('claimTtlMs is 999')])
+    expect(status).toBe(0)
+  })
+
   test('tells all of this', async () => {
     await using shop = await openShop()
 

@@ -1,0 +1,260 @@
+/**
+ * `npm run prove -- redrive-kill`: a redrive of ten thousand letters is killed fifty times and started again, once over the
+ * dead-letter topic, and once over a file and a gateway that knows no idempotency keys. Nothing is lost; no letter comes twice
+ * where there are keys, and one for each kill where there are none; a second redrive is kept out; the rate is kept.
+ */
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Broker } from '../src/broker.ts'
+import { logBroker } from '../src/brokers/log.ts'
+import { restBroker } from '../src/brokers/rest.ts'
+import { createConsumer } from '../src/consumer.ts'
+import type { DeadLetter, DeadLetterStore } from '../src/dead-letter.ts'
+import { memoryDeadLetters } from '../src/dead-letters/memory.ts'
+import { sqliteDeadLetters } from '../src/dead-letters/sqlite.ts'
+import { topicDeadLetters } from '../src/dead-letters/topic.ts'
+import { randomId } from '../src/random.ts'
+import { seeded } from '../test/support/chaos.ts'
+import { temporaryFolder } from './embedded-log/folder.ts'
+import { gatewayProcess } from './gateway-process.ts'
+import type { Proof, ProofOptions, ProofResult } from './proof.ts'
+import { appWith, GROUP, REDRIVE_TOPIC, SOURCE } from './redrive-kill/app.ts'
+import { judgeRedrive } from './redrive-kill/judge.ts'
+import { idsIn, lettersOf, putAll, recordsIn } from './redrive-kill/letters.ts'
+import { startRedrive, type RedriveProcess, type RedriveSettings } from './redrive-kill/redrive-process.ts'
+import { withoutKeys } from './redrive-kill/without-keys.ts'
+
+const PARTITIONS = 4
+/** Short, for each kill costs it; and a little more until whoever comes next finds the lock lapsed. */
+const CLAIM_TTL_MS = 2_000
+const LAPSED_MS = 2_100
+/** Of the lives, so many are killed as they begin. */
+const EARLY = 0.2
+const STARTING_MS = 600
+const LOOK_MS = 30
+const SHOWN = 10
+/** A rate that was hardly reached was not kept. */
+const LEAST_OF_RATE = 0.4
+
+interface Size {
+  readonly letters: number
+  readonly kills: number
+  readonly perSecond: number
+}
+
+const full: Size = { letters: 10_000, kills: 50, perSecond: 150 }
+const short: Size = { letters: 80, kills: 3, perSecond: 20 }
+
+interface World {
+  readonly name: string
+  readonly deadLetters: (folder: string) => string
+  readonly open: (folder: string, broker: Broker) => DeadLetterStore
+  readonly hasKeys: boolean
+}
+
+const worlds: readonly World[] = [
+  { name: 'topic', deadLetters: () => 'topic:', open: (_, broker) => topicDeadLetters({ broker }), hasKeys: true },
+  {
+    name: 'sqlite without keys',
+    deadLetters: (folder) => `sqlite:${join(folder, 'letters.db')}`,
+    open: (folder) => sqliteDeadLetters({ path: join(folder, 'letters.db') }),
+    hasKeys: false,
+  },
+]
+
+/** A redrive that dies. */
+export const redriveKill: Proof = {
+  summary: 'a redrive is killed again and again; nothing is lost, hardly anything comes twice, and the rate is kept',
+  prove,
+}
+
+async function prove(options: ProofOptions): Promise<ProofResult> {
+  const size = options.quick ? short : full
+  const outcomes = await Promise.all(worlds.map((world, index) => tried(world, size, options, index)))
+  return {
+    runs: outcomes.reduce((sum, { kills }) => sum + kills, 0),
+    violations: outcomes.reduce((sum, { violations }) => sum + violations, 0),
+    figures: { letters: size.letters, perSecond: size.perSecond, worlds: outcomes },
+  }
+}
+
+interface Outcome {
+  readonly world: string
+  readonly kills: number
+  /** Lives that handed letters back before they were killed. */
+  readonly moving: number
+  readonly keptOut: number
+  readonly twice: number
+  readonly peakPerSecond: number
+  readonly violations: number
+}
+
+async function tried(world: World, size: Size, { seed, say, stop }: ProofOptions, index: number): Promise<Outcome> {
+  using folder = temporaryFolder('redrive')
+  const letters = lettersOf(size.letters, PARTITIONS)
+  await fill(world, folder.path, letters)
+  await using gateway = await gatewayProcess({ KEDGE_BROKER: 'log', KEDGE_DATA: join(folder.path, 'log') })
+  await gateway.start()
+  await using proxy = await withoutKeys(gateway.url)
+  const url = world.hasKeys ? gateway.url : proxy.url
+  await using broker = restBroker({ url })
+  await using store = world.open(folder.path, broker)
+  await using reader = consume(broker)
+  const settings: RedriveSettings = {
+    url,
+    deadLetters: world.deadLetters(folder.path),
+    perSecond: size.perSecond,
+    claimTtlMs: CLAIM_TTL_MS,
+    auditFile: join(folder.path, 'audit.jsonl'),
+  }
+  const trial = new Trial(settings, size, broker, seeded(seed + index))
+  while (trial.kills < size.kills && !stop.aborted && (await trial.live())) {
+    if (trial.kills % 10 !== 0) continue
+    // Nothing may be missing in between either, when a letter stands in both places or in one.
+    const [left, back] = [await idsIn(store), await recordsIn(broker, REDRIVE_TOPIC)]
+    const bounds = { mostTwice: world.hasKeys ? 0 : trial.kills, perSecond: size.perSecond, isFinished: false }
+    trial.found.push(...judgeRedrive({ letters, left, back }, bounds).violations)
+  }
+  if (!stop.aborted) await trial.finish()
+  const back = await recordsIn(broker, REDRIVE_TOPIC)
+  if (!stop.aborted) await reader.until(back.length)
+  const { violations, twice, peak } = judgeRedrive(
+    { letters, left: await idsIn(store), back },
+    { mostTwice: world.hasKeys ? 0 : trial.kills, perSecond: size.perSecond, isFinished: true },
+  )
+  const found = [...trial.found, ...violations, ...unhandled(letters, reader.places)]
+  if (gateway.ended !== undefined) found.push(`the gateway ended by itself: ${gateway.ended}`)
+  if (trial.kills * 2 < size.kills) found.push(`nothing was shown: ${trial.kills} kills before all was done`)
+  if (trial.moving * 2 < trial.kills) found.push(`nothing was shown: ${trial.moving} of ${trial.kills} lives did work`)
+  if (trial.keptOut === 0) found.push('nothing was shown: no second redrive was kept out')
+  if (peak < size.perSecond * LEAST_OF_RATE) found.push(`nothing was shown: ${peak} letters at most went in a second`)
+  for (const line of found.slice(0, SHOWN)) say(`  ${world.name}: ${line}`)
+  const { kills, moving, keptOut } = trial
+  return { world: world.name, kills, moving, keptOut, twice, peakPerSecond: peak, violations: found.length }
+}
+
+/** Puts the letters where they are to be, and makes the group known. */
+async function fill(world: World, folder: string, letters: readonly DeadLetter[]): Promise<void> {
+  await using log = logBroker({ dir: join(folder, 'log') })
+  await log.createTopic({ topic: SOURCE, partitions: PARTITIONS })
+  await log.commit({ groupId: GROUP, groupInstanceId: 'before' }, [{ topic: SOURCE, partition: 0, offset: 0 }])
+  await using store = world.open(folder, log)
+  await putAll(store, letters)
+}
+
+/** The lives of the redrive of one world. */
+class Trial {
+  kills = 0
+  moving = 0
+  keptOut = 0
+  readonly found: string[] = []
+  readonly #settings: RedriveSettings
+  readonly #size: Size
+  readonly #broker: Broker
+  readonly #random: () => number
+
+  constructor(settings: RedriveSettings, size: Size, broker: Broker, random: () => number) {
+    this.#settings = settings
+    this.#size = size
+    this.#broker = broker
+    this.#random = random
+  }
+
+  /** Starts a redrive and kills it. False where it was done before. */
+  async live(): Promise<boolean> {
+    const number = this.kills
+    const before = await this.#back()
+    await using redrive = startRedrive(this.#settings, `life ${number}`)
+    // Every fifth has a rival, which comes while it is at work.
+    const hasRival = number % 5 === 1
+    if (!hasRival && this.#random() < EARLY) await sleep(STARTING_MS * this.#random())
+    else {
+      await redrive.started
+      if (hasRival) await this.#rival(redrive, number)
+      // Most letters go in lives that are killed. By their count and not by time: a machine may be slow.
+      const { letters, kills, perSecond } = this.#size
+      const onAverage = (0.7 * letters) / (kills * (1 - EARLY))
+      const wanted = before + Math.floor(onAverage * (0.5 + this.#random()))
+      while (redrive.isRunning && (await this.#back()) < wanted) await sleep(LOOK_MS)
+      await sleep((1_000 / perSecond) * this.#random())
+    }
+    if (!redrive.isRunning) {
+      const { status, text } = await redrive.ended
+      if (status === 0) return false
+      this.found.push(`life ${number} ended by itself with status ${status}: ${text}`)
+      return this.found.length < SHOWN
+    }
+    await redrive.kill()
+    this.kills += 1
+    if ((await this.#back()) > before) this.moving += 1
+    await sleep(LAPSED_MS)
+    return true
+  }
+
+  /** Lets one run to the end. */
+  async finish(): Promise<void> {
+    await using redrive = startRedrive(this.#settings, 'the last')
+    const { status, text } = await redrive.ended
+    if (status !== 0) this.found.push(`the last run ended with status ${status}: ${text}`)
+  }
+
+  /** Starts a second redrive beside one that has the lock. */
+  async #rival(first: RedriveProcess, number: number): Promise<void> {
+    await using rival = startRedrive(this.#settings, `rival ${number}`)
+    const { status, text } = await Promise.race([rival.ended, first.ended])
+    // Done before the rival had come.
+    if (!first.isRunning) return
+    if (status === 1 && text.includes('another redrive of it is active')) this.keptOut += 1
+    else this.found.push(`a second redrive was not kept out: status ${status}: ${text}`)
+  }
+
+  async #back(): Promise<number> {
+    const partitions = Array.from({ length: PARTITIONS }, (_, partition) => ({ topic: REDRIVE_TOPIC, partition }))
+    const isThere = (await this.#broker.topics()).some(({ topic }) => topic === REDRIVE_TOPIC)
+    const ends = isThere ? await this.#broker.offsets(partitions, 'latest') : []
+    return ends.reduce((sum, { offset }) => sum + offset, 0)
+  }
+}
+
+interface Reader extends AsyncDisposable {
+  /** Of the records that its handler was called with. */
+  readonly places: ReadonlySet<string>
+  /** Resolves when its handler was called so often, or nothing came for a while. */
+  until(times: number): Promise<void>
+}
+
+const PATIENCE_MS = 20_000
+
+/** The group itself, which reads what comes back. */
+function consume(broker: Broker): Reader {
+  const places = new Set<string>()
+  const stopping = new AbortController()
+  const called = { times: 0, lastAt: performance.now() }
+  const app = appWith(({ partition, offset }) => {
+    called.times += 1
+    called.lastAt = performance.now()
+    places.add(`${partition}/${offset}`)
+  })
+  const consumer = createConsumer(app, { broker, deadLetters: memoryDeadLetters(), groupInstanceId: 'reader' })
+  const working = (async () => {
+    const { signal } = stopping
+    while (!signal.aborted) await consumer.run({ runId: randomId(), signal, budget: { runMs: 5_000 } })
+  })()
+  return {
+    places,
+    async until(times) {
+      const isDone = (): boolean => called.times >= times || performance.now() - called.lastAt > PATIENCE_MS
+      while (!isDone()) await sleep(20)
+    },
+    async [Symbol.asyncDispose]() {
+      stopping.abort()
+      await working
+    },
+  }
+}
+
+function unhandled(letters: readonly DeadLetter[], places: ReadonlySet<string>): string[] {
+  return letters
+    .filter(({ record }) => !places.has(`${record.partition}/${record.offset}`))
+    .map(({ id }) => `unhandled: ${id} never came to its group`)
+}
