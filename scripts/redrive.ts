@@ -3,16 +3,11 @@
  * nothing; what it did is told by its output, its exit status and, with --audit, a file.
  */
 import { appendFileSync, readFileSync } from 'node:fs'
-import { hostname, userInfo } from 'node:os'
-import { resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import type { App } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
 import { isDeadLetterReason } from '../src/dead-letter.ts'
 import type { DeadLetter, DeadLetterStore } from '../src/dead-letter.ts'
 import { topicDeadLetters } from '../src/dead-letters/topic.ts'
-import { KedgeError } from '../src/errors.ts'
 import { exactTextOf } from '../src/record.ts'
 import { createRedrive } from '../src/redrive.ts'
 import type { Redrive, RedriveFilter } from '../src/redrive.ts'
@@ -23,6 +18,7 @@ import { noticeLog } from '../src/runtimes/log-line.ts'
 import { openBroker } from '../src/runtimes/open-broker.ts'
 import { openDeadLetters } from '../src/runtimes/open-dead-letters.ts'
 import { stopSignal } from '../src/runtimes/stop-signal.ts'
+import { appOf, columns, numberOf, runCommand, timeOf, UsageError, whoRuns } from './operator-command.ts'
 
 const help = `Usage: npm run redrive -- <command> [options]
 
@@ -75,22 +71,8 @@ const flags = {
 
 type Flags = ReturnType<typeof parse>['values']
 
-/** What was asked for cannot be read. */
-class UsageError extends Error {
-  override readonly name = 'UsageError' as const
-}
-
 const stop = stopSignal()
-try {
-  process.exitCode = await main()
-} catch (failure) {
-  const isUsage = failure instanceof UsageError || isParseError(failure)
-  const text = failure instanceof Error ? failure.message : String(failure)
-  console.error(
-    isUsage ? `${text}\nnpm run redrive -- --help tells more.` : failure instanceof KedgeError ? text : failure,
-  )
-  process.exitCode = isUsage ? 2 : 1
-}
+await runCommand('redrive', main)
 
 function parse() {
   return parseArgs({ options: flags, allowPositionals: true })
@@ -109,13 +91,12 @@ async function main(): Promise<number> {
   }
   const filter = filterOf(values)
   const numbers = {
-    maxLetters: numberOf(values, 'max'),
-    perSecond: numberOf(values, 'per-second'),
-    maxRedrives: numberOf(values, 'max-redrives'),
-    claimTtlMs: numberOf(values, 'claim-ttl-ms'),
+    maxLetters: numberOf('max', values.max),
+    perSecond: numberOf('per-second', values['per-second']),
+    maxRedrives: numberOf('max-redrives', values['max-redrives']),
+    claimTtlMs: numberOf('claim-ttl-ms', values['claim-ttl-ms']),
   }
-  const { app } = (await import(pathToFileURL(resolve(values.app)).href)) as { readonly app?: App }
-  if (app === undefined) throw new UsageError(`${values.app} exports no app.`)
+  const app = await appOf(values.app)
   const config = readConfig('functions', process.env)
   await using broker = await openBroker(config.broker, brokerDrivers)
   await using store = await openDeadLetters(config.deadLetters, {
@@ -269,23 +250,10 @@ function histogramText(name: string, { buckets, others }: RedriveHistogram): str
   return columns([[name, 'letters', 'example'], ...rows, ...(others === 0 ? [] : [['(others)', String(others), '']])])
 }
 
-/** Rows with their cells below each other. */
-function columns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, index) => Math.max(...rows.map((row) => row[index]?.length ?? 0)))
-  return rows
-    .map((row) =>
-      row
-        .map((cell, index) => cell.padEnd(widths[index] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
-
 function filterOf(values: Flags): RedriveFilter {
   const { topic, reason, fingerprint, key, header } = values
   if (reason !== undefined && !isDeadLetterReason(reason)) throw new UsageError(`--reason: there is no ${reason}.`)
-  const [fromMs, untilMs] = [timeOf(values, 'from'), timeOf(values, 'until')]
+  const { from, until } = values
   const at = header?.indexOf('=') ?? 0
   if (at < 0) throw new UsageError('--header: give <name>=<text>.')
   return {
@@ -294,24 +262,9 @@ function filterOf(values: Flags): RedriveFilter {
     ...(fingerprint === undefined ? {} : { fingerprint }),
     ...(key === undefined ? {} : { key }),
     ...(header === undefined ? {} : { header: { key: header.slice(0, at), value: header.slice(at + 1) } }),
-    ...(fromMs === undefined ? {} : { fromMs }),
-    ...(untilMs === undefined ? {} : { untilMs }),
+    ...(from === undefined ? {} : { fromMs: timeOf('from', from) }),
+    ...(until === undefined ? {} : { untilMs: timeOf('until', until) }),
   }
-}
-
-function timeOf(values: Flags, name: 'from' | 'until'): number | undefined {
-  const text = values[name]
-  if (text === undefined) return undefined
-  const timeMs = /^\d+$/.test(text) ? Number(text) : Date.parse(text)
-  if (Number.isNaN(timeMs)) throw new UsageError(`--${name}: ${text} is no time. Write 2026-01-31T12:00:00Z.`)
-  return timeMs
-}
-
-function numberOf(values: Flags, name: 'max' | 'per-second' | 'max-redrives' | 'claim-ttl-ms'): number | undefined {
-  const text = values[name]
-  if (text === undefined) return undefined
-  if (!/^\d+(\.\d+)?$/.test(text)) throw new UsageError(`--${name}: ${text} is no number.`)
-  return Number(text)
 }
 
 function contentText(bytes: Uint8Array | null): string | null {
@@ -327,13 +280,4 @@ function oneLine(text: string): string {
 
 function timeText(timeMs: number): string {
   return new Date(timeMs).toISOString()
-}
-
-function whoRuns(): string {
-  return `${userInfo().username}@${hostname()}`
-}
-
-/** What `parseArgs` throws for flags that it does not know. */
-function isParseError(failure: unknown): boolean {
-  return failure instanceof TypeError && 'code' in failure && String(failure.code).startsWith('ERR_PARSE_ARGS')
 }
