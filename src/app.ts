@@ -6,7 +6,7 @@ import { backoffDefaults, MAX_WAIT_MS } from './backoff.ts'
 import type { AutoOffsetReset } from './broker.ts'
 import { ConfigError } from './errors.ts'
 import { MAX_KEEP_MS } from './idempotency.ts'
-import { redriveTopicName, retryTopicName } from './return-topic.ts'
+import { operationsTopicName, redriveTopicName, retryTopicName } from './return-topic.ts'
 import type { ReturnTopic } from './return-topic.ts'
 import { ambiguities, compileRoutes } from './route-table.ts'
 import type { RouteTable } from './route-table.ts'
@@ -39,6 +39,11 @@ export interface AppOptions {
    * and to no other. @default false
    */
   readonly redrive?: boolean
+  /**
+   * Runs ask at their start, and now and then, what an operator has paused (`<group>.operations`): two calls of a run, and
+   * one more every 15 seconds. @default false
+   */
+  readonly operations?: boolean
   /** Names that topics may have, beside Kafka's own rule. @default /^[a-z0-9_.]+$/ */
   readonly topicNames?: RegExp
 }
@@ -68,6 +73,8 @@ export interface App {
   readonly subscription: readonly string[]
   /** Topics that bring records back to this group, by name. */
   readonly returnTopics: ReadonlyMap<string, ReturnTopic>
+  /** Where operators' orders stand; undefined where runs do not ask. */
+  readonly operationsTopic: string | undefined
   readonly routes: readonly Route[]
   readonly table: RouteTable
   readonly otherwise: Otherwise
@@ -125,6 +132,7 @@ export function defineApp(options: AppOptions): App {
   const defined = listed.filter((topic) => typeof topic !== 'string').map((topic) => topic.narrows ?? topic)
   const problems = [
     ...groupIdProblems(groupId),
+    ...operationsProblems(options, subscription),
     ...subscription.flatMap((name) => nameProblems(name, topicNames)),
     ...twinProblems(defined),
     ...collisionProblems(subscription),
@@ -143,6 +151,7 @@ export function defineApp(options: AppOptions): App {
   const returnTopics = returning.filter((topic) => typeof topic !== 'string')
   return {
     groupId,
+    operationsTopic: options.operations === true ? operationsTopicName(groupId) : undefined,
     returnTopics: new Map(returnTopics.map((topic) => [topic.name, topic])),
     topics: new Map(defined.map((topic) => [topic.name, topic])),
     subscription: [...subscription, ...returnTopics.map(({ name }) => name)].sort(),
@@ -215,6 +224,18 @@ export function breakerPolicy(base: BreakerPolicy | null, over?: BreakerOptions 
 function groupIdProblems(groupId: unknown): string[] {
   const problem = groupNameProblem(groupId)
   return problem === undefined ? [] : [`groupId ${JSON.stringify(groupId)}: ${problem}`]
+}
+
+/** Topics are called after a group that reads what is paused, and it reads nothing else there. */
+function operationsProblems({ groupId, operations }: AppOptions, subscription: readonly string[]): string[] {
+  if (operations !== true) return []
+  const name = operationsTopicName(groupId)
+  if (name === undefined) {
+    return [
+      `operations: no topic can be called after the group ${JSON.stringify(groupId)}: choose a group id of letters, digits, dots, dashes and underscores.`,
+    ]
+  }
+  return subscription.includes(name) ? [`operations: ${name} is a topic of the app: call that one differently.`] : []
 }
 
 /** What is wrong with the name of a group or an instance by the gateway's rule, or undefined. */

@@ -12,6 +12,7 @@ export { createRouter } from './router.ts'
 export { BatchError, reject, DeadLetterError, RetryAfterError, SkipError, StopError } from './handler-errors.ts'
 export { defineApp, retryDefaults } from './app.ts'
 export { createConsumer } from './consumer.ts'
+export { createOperations } from './operations.ts'
 export { createRedrive, redriveDefaults } from './redrive.ts'
 export { backoffDefaults } from './backoff.ts'
 export { headersOf, headerText, lastHeader } from './headers.ts'
@@ -110,6 +111,20 @@ export type {
 } from './idempotency.ts'
 export type { MemoryIdempotencyOptions } from './idempotency/memory.ts'
 export type { Log, LogEvent, LogLevel, LogValue } from './logger.ts'
+export type {
+  MovedPartition,
+  Operations,
+  OperationsOptions,
+  OperationsStatus,
+  OperatorOptions,
+  PartitionStatus,
+  PauseOptions,
+  SeekOptions,
+  SeekTarget,
+  SkipOptions,
+} from './operations.ts'
+export type { OperationAudit, OperationAuditSink, OperationVerb } from './operations/frame.ts'
+export type { BackfillOrder, Paused, PausedKey } from './operations/state.ts'
 export type { EachResult, ProduceCall, Producer, ProducerOptions, RecordInput, RecordOptions } from './producer.ts'
 export type { Random } from './random.ts'
 export type {

@@ -42,6 +42,11 @@ export function redriveTopicName(topic: string, groupId: string): string | undef
   return topicName(`${topic}.${groupId}-redrive`)
 }
 
+/** `<group>.operations`, in which operators' verbs stand; undefined where the group's name is none for a topic. */
+export function operationsTopicName(groupId: string): string | undefined {
+  return topicName(`${groupId}.operations`)
+}
+
 function topicName(name: string): string | undefined {
   return name.length <= MAX_TOPIC_LENGTH && /^[a-zA-Z0-9._-]+$/.test(name) ? name : undefined
 }

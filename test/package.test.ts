@@ -28,6 +28,7 @@ describe('scripts', () => {
     'consume',
     'demo',
     'redrive',
+    'operate',
     'example:bad-day',
     'kafka',
     'check',

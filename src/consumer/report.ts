@@ -10,6 +10,7 @@ import type { Offset, TopicPartition, TopicPartitionOffset } from '../record.ts'
  * - `aborted`: its signal was aborted
  * - `stopped`: every partition it holds is stopped
  * - `breaker-open`: a route's breaker opened, and it is time to probe again, or no partition is left that is not shut
+ * - `paused`: an operator paused the group or all its topics, or changed what is paused: the next run goes by that
  * - `claim-held`: another run works on this instance; nothing was read
  * - `claim-lost`: another run took the instance over, or may have: the claim was not renewed for its whole life; what was not
  *   committed comes again there
@@ -23,6 +24,7 @@ export type RunEnd =
   | 'aborted'
   | 'stopped'
   | 'breaker-open'
+  | 'paused'
   | 'claim-held'
   | 'claim-lost'
   | 'broker-error'
@@ -82,7 +84,7 @@ export interface RunReport {
   readonly stopped: readonly StoppedPartition[]
   /** Routes whose breaker opened. Their offsets stay; the next run tries them again. */
   readonly breakers: readonly OpenedBreaker[]
-  /** With `claim-held` and `breaker-open`: when another try is worth it. */
+  /** With `claim-held`, `breaker-open` and `paused`: when another try is worth it. */
   readonly retryAfterMs?: number
   /** With `broker-error`, and with `deadline` where the broker was failing to the end. */
   readonly cause?: RunCause

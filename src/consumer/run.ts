@@ -32,6 +32,7 @@ import type { Place } from './handling.ts'
 import type { Lane } from './lane.ts'
 import { Lanes } from './lanes.ts'
 import type { Asked } from './lanes.ts'
+import { Orders } from './orders.ts'
 import { keepsProgress } from './plan.ts'
 import { decodeProgress } from './progress.ts'
 import type { Progress } from './progress.ts'
@@ -81,6 +82,7 @@ export class Run {
   readonly #dispatch: Dispatch
   readonly #keepsProgress: boolean
   readonly #claim: Claim
+  readonly #orders: Orders
   readonly #tally: Tally
   readonly #lanes = new Lanes()
   readonly #cancels: (() => void)[] = []
@@ -100,6 +102,7 @@ export class Run {
   /** Records in the newest answer that had any. */
   #newestAnswer = 0
   #hasTriedTopics = false
+  #hasPolled = false
   #wakers: (() => void)[] = []
 
   constructor(scope: RunScope) {
@@ -117,6 +120,11 @@ export class Run {
       if (isLast) this.#giveUp()
     }
     this.#claim = new Claim({ ...shared, onSpent, onClaimLost })
+    this.#orders = new Orders({
+      ...shared,
+      onPaused: (retryAfterMs) => this.#bePaused(retryAfterMs),
+      log: (event) => this.#tally.log(event),
+    })
     this.#handling = new Handling({
       ...shared,
       watchdog: this.#watchdog,
@@ -161,12 +169,14 @@ export class Run {
   async execute(): Promise<RunReport> {
     this.#arm()
     try {
+      await this.#takeOrders()
       await this.#read()
       await this.#waitForLanes()
       this.#giveUp()
       await this.#finish()
     } finally {
       for (const cancel of this.#cancels) cancel()
+      this.#orders.close()
       this.#claim.close()
       this.#committer.close()
       this.#watchdog.close()
@@ -190,6 +200,19 @@ export class Run {
     else {
       signal.addEventListener('abort', onAbort, { once: true })
       this.#cancels.push(() => signal.removeEventListener('abort', onAbort))
+    }
+  }
+
+  /** Asks what an operator has paused, before anything is read. Without an answer nothing is. */
+  async #takeOrders(): Promise<void> {
+    for (let failures = 1; this.#ended === undefined; failures++) {
+      try {
+        await this.#orders.read()
+        this.#cause = undefined
+        return
+      } catch (error) {
+        if (!(await this.#survives(error, failures))) return
+      }
     }
   }
 
@@ -222,9 +245,10 @@ export class Run {
       ? 0
       : Math.max(0, Math.floor(Math.min(this.#scope.maxPollWaitMs, budget.takeUntil - startedAt)))
     const { generationId, positions } = asked
+    this.#hasPolled = true
     const request: PollRequest = {
       group,
-      topics: app.subscription,
+      topics: this.#orders.subscription,
       run: { runId, claimTtlMs, positions, ...(generationId === undefined ? {} : { generationId }) },
       autoOffsetReset: app.autoOffsetReset,
       sessionTimeoutMs,
@@ -396,6 +420,12 @@ export class Run {
     this.#wake()
   }
 
+  /** An operator paused all there is, or something else than what this run goes by. */
+  #bePaused(retryAfterMs: number): void {
+    this.#retryAfterMs = retryAfterMs
+    this.#stopTaking('paused')
+  }
+
   #meetClaim(error: KedgeError): void {
     this.#retryAfterMs = error.retryAfterMs
     this.#stopTaking('claim-held')
@@ -442,6 +472,8 @@ export class Run {
     const { broker, group, runId, budget } = this.#scope
     this.#claim.close()
     if (this.#ended === 'claim-held' || this.#isClaimLost()) return
+    // A poll without an answer may have taken the claim.
+    if (this.#ended === 'paused' && !this.#hasPolled) return
     await this.#committer.finish(budget.deadline)
     if (this.#isClaimLost()) return
     try {

@@ -66,7 +66,9 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
         signal,
       })
       failures = 0
-      if (report.ended === 'claim-held') await wait(report.retryAfterMs ?? failureBackoff.initialMs)
+      if (report.ended === 'claim-held' || report.ended === 'paused') {
+        await wait(report.retryAfterMs ?? failureBackoff.initialMs)
+      }
     } catch (failure) {
       if (failure instanceof ConfigError) throw failure
       onFailure(failure)

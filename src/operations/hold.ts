@@ -1,0 +1,98 @@
+/**
+ * Commits for a group from outside of it. A run that is on would commit over it, so the instances of all members are claimed
+ * first: runs that are on refuse it, and those that begin meanwhile are refused.
+ */
+import type { GroupInstance, OffsetCommit } from '../broker.ts'
+import { sleep } from '../clock.ts'
+import { BrokerError, KedgeError } from '../errors.ts'
+import { GroupLock } from '../group-lock.ts'
+import type { RedriveCalls } from '../redrive/calls.ts'
+import type { OperationsSettings } from './frame.ts'
+
+/** What holding a group needs. */
+export interface HoldScope extends OperationsSettings {
+  /** What it is held for, for errors: `seek orders of group shop`. */
+  readonly task: string
+  readonly operationId: string
+  readonly calls: RedriveCalls
+  /** How long to wait for runs to end, milliseconds. */
+  readonly waitMs: number
+}
+
+/** Members that join again and again while offsets are committed would go on for ever. */
+const MAX_ROUNDS = 10
+/** Between two tries to claim an instance whose run is on. */
+const RETRY_MS = 500
+
+/** A group whose members are all held. */
+export class GroupHold {
+  readonly #scope: HoldScope
+  readonly #locks = new Map<string, GroupLock>()
+  readonly #untilAt: number
+
+  private constructor(scope: HoldScope) {
+    this.#scope = scope
+    this.#untilAt = scope.clock.monotonic() + scope.waitMs
+  }
+
+  /**
+   * Does something while the members of a group are held.
+   * @throws {BrokerError} CLAIM_HELD with `retryAfterMs` where a run is on for longer than `waitMs` · as the broker does
+   */
+  static async during<T>(scope: HoldScope, work: (hold: GroupHold) => Promise<T>): Promise<T> {
+    const hold = new GroupHold(scope)
+    try {
+      while (await hold.#claimNew());
+      return await work(hold)
+    } finally {
+      for (const lock of hold.#locks.values()) await lock.release()
+    }
+  }
+
+  /** Stores offsets, and again where an instance has joined meanwhile, which may have read older ones. */
+  async commit(offsets: readonly OffsetCommit[]): Promise<void> {
+    const { broker, groupId, operationId, calls, task } = this.#scope
+    for (let round = 1; round <= MAX_ROUNDS; round++) {
+      await this.#keep()
+      const [held] = this.#locks.keys()
+      const instance: GroupInstance = { groupId, groupInstanceId: held ?? 'operate' }
+      const options = held === undefined ? {} : { runId: operationId }
+      await calls.make((call) => broker.commit(instance, offsets, options, call))
+      if (!(await this.#claimNew())) return
+    }
+    throw new BrokerError('REBALANCE_IN_PROGRESS', `Cannot ${task}: instances keep joining it. Pause the group first.`)
+  }
+
+  /** Claims instances that are not held yet. Says whether there were any. */
+  async #claimNew(): Promise<boolean> {
+    const { broker, groupId, calls } = this.#scope
+    const groups = await calls.make((call) => broker.groups(call))
+    const members = groups.find((group) => group.groupId === groupId)?.members ?? []
+    const fresh = members.filter(({ groupInstanceId }) => !this.#locks.has(groupInstanceId))
+    for (const { groupInstanceId } of fresh) await this.#claim(groupInstanceId)
+    return fresh.length > 0
+  }
+
+  async #claim(groupInstanceId: string): Promise<void> {
+    const { groupId, operationId, task, clock, calls } = this.#scope
+    const instance = { groupId, groupInstanceId }
+    const holder = `a run of its instance ${groupInstanceId}`
+    const lock = new GroupLock({ ...this.#scope, instance, task, holder, runId: operationId, calls })
+    for (;;) {
+      try {
+        await lock.take()
+        this.#locks.set(groupInstanceId, lock)
+        return
+      } catch (error) {
+        const isHeld = error instanceof KedgeError && error.code === 'CLAIM_HELD'
+        if (!isHeld || clock.monotonic() + RETRY_MS > this.#untilAt) throw error
+        await sleep(clock, RETRY_MS)
+        await this.#keep()
+      }
+    }
+  }
+
+  async #keep(): Promise<void> {
+    for (const lock of this.#locks.values()) await lock.keep()
+  }
+}
