@@ -35,6 +35,11 @@ export interface AppOptions {
   /** When a route stops because too much of it becomes dead letters; null: never. Routes may override it. */
   readonly breaker?: BreakerOptions | null
   /**
+   * A record that was in hand in so many deaths of its process is not called again, but made a dead letter (`crashed`).
+   * Fewer than 2 would take the first record after any death for its cause. @default 2, legal 2 to 100
+   */
+  readonly maxCrashes?: number
+  /**
    * Reads `<topic>.<group>-redrive` of each topic as well, through which a redrive brings dead letters back to this group
    * and to no other. @default false
    */
@@ -83,6 +88,7 @@ export interface App {
   readonly autoOffsetReset: AutoOffsetReset
   readonly parking: Parking
   readonly breaker: BreakerPolicy | null
+  readonly maxCrashes: number
 }
 
 /** When a breaker opens, with nothing left open. */
@@ -117,6 +123,8 @@ const MAX_CONCURRENCY = 1_000
 const MAX_STAGES = 10
 const MAX_BATCH_RECORDS = 10_000
 const MAX_STAGE_MS = 604_800_000
+const DEFAULT_MAX_CRASHES = 2
+const MAX_CRASHES = 100
 const DEFAULT_TOPIC_NAMES = /^[a-z0-9_.]+$/
 
 /**
@@ -142,6 +150,7 @@ export function defineApp(options: AppOptions): App {
     ...timeoutProblems('attemptTimeoutMs', options.attemptTimeoutMs),
     ...parkingProblems(options.parking ?? {}),
     ...breakerProblems('breaker', options.breaker),
+    ...rangeProblems('maxCrashes', options.maxCrashes, 2, MAX_CRASHES, true),
   ]
   if (subscription.length === 0) problems.push('There is no topic: list one in topics or add a route.')
   if (problems.length > 0) {
@@ -167,6 +176,7 @@ export function defineApp(options: AppOptions): App {
       whenFull: options.parking?.whenFull ?? parkingDefaults.whenFull,
     },
     breaker: breakerPolicy(breakerDefaults, options.breaker),
+    maxCrashes: options.maxCrashes ?? DEFAULT_MAX_CRASHES,
   }
 }
 

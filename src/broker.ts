@@ -151,6 +151,12 @@ export interface PollResult {
    * @default absent: the member has joined
    */
   readonly retryAfterMs?: number
+  /**
+   * With `run`: the run before this one on the instance never gave its claim back: it died, or nobody heard of its end. Said
+   * in every answer for as long as this run has the claim. Where a broker has forgotten who was there, it says nothing.
+   * @default absent: it ended in order, or is not known
+   */
+  readonly formerRunLapsed?: true
 }
 
 /** An offset to commit. */

@@ -40,6 +40,7 @@ export function takeBatch(lane: Lane, plan: Plan, { find, passOver }: BatchSourc
 
 /** Whether a record of a batch route was never tried. */
 export function mayJoin(lane: Lane, record: ConsumerRecord, found: Found): boolean {
+  if (lane.strikesOf(record.offset) > 0) return false
   const known = lane.known(record, found)
   return found.returned === undefined && (known === undefined || (known.attempts === 0 && known.dueAtMs === 0))
 }
@@ -52,7 +53,8 @@ export function entriesBehind(entry: Entry): readonly Entry[] {
   return end === -1 ? chain : chain.slice(0, end)
 }
 
-function mayFollow({ found, attempts, dueAtMs, isLeft }: Entry, plan: Plan): boolean {
+function mayFollow({ lane, record, found, attempts, dueAtMs, isLeft }: Entry, plan: Plan): boolean {
+  if (lane.strikesOf(record.offset) > 0) return false
   return found.plan === plan && found.returned === undefined && attempts === 0 && dueAtMs === 0 && !isLeft
 }
 

@@ -31,6 +31,11 @@ export class Calls {
     return this.#made < this.#budget.maxCalls - RESERVED_CALLS
   }
 
+  /** Whether so many calls may be made that are not among those kept for the end. */
+  mayMakeSo(many: number): boolean {
+    return this.#made + many <= this.#budget.maxCalls - RESERVED_CALLS
+  }
+
   /**
    * Whether a call may be made that a run can do without, such as reading on. What the records that are being handled may
    * need is left: one that becomes a dead letter and finds no call for it would come again in every run, for ever.

@@ -10,6 +10,7 @@ import type { Clock } from '../clock.ts'
 import { KedgeError } from '../errors.ts'
 import type { Random } from '../random.ts'
 import type { Calls } from './calls.ts'
+import type { Careful } from './careful.ts'
 import { isClaimLost } from './claim.ts'
 import type { Lane } from './lane.ts'
 import type { Lanes } from './lanes.ts'
@@ -27,6 +28,7 @@ export interface CommitScope {
   readonly lanes: Lanes
   /** Commits carry what is settled and put off behind their offsets. */
   readonly keepsProgress: boolean
+  readonly careful: Pick<Careful, 'isOn'>
   /** Progress is committed when so many records were handled since the last commit ... */
   readonly everyRecords: number
   /** ... or so much time has passed, milliseconds. */
@@ -49,7 +51,8 @@ export class Committer {
   #cancelTimer: (() => void) | undefined
   #lastError: unknown
   #isClosed = false
-  #isMetadataRefused = false
+  /** What metadata may say, as far as the broker has room for it. */
+  #telling: 'all' | 'names' | 'nothing' = 'all'
 
   constructor(scope: CommitScope) {
     this.#scope = scope
@@ -145,15 +148,23 @@ export class Committer {
     this.#failures = this.#lastError === undefined ? 0 : this.#failures + 1
   }
 
+  /** The metadata of a lane's commit, and how far it reaches. */
+  #tell(lane: Lane): ReturnType<typeof encodeProgress> {
+    const { keepsProgress, careful } = this.#scope
+    const { next } = lane
+    const isTelling = (keepsProgress || careful.isOn) && this.#telling !== 'nothing'
+    if (!isTelling) return { metadata: null, reach: next }
+    const { progress } = lane
+    if (keepsProgress && this.#telling === 'all') return encodeProgress(next, progress)
+    const { suspects = [] } = progress
+    const named = this.#telling === 'all' ? suspects : suspects.filter(({ isCalled }) => isCalled)
+    return encodeProgress(next, { settledTo: next, open: [], suspects: named })
+  }
+
   /** Commits lanes of one generation. Says whether going on with others makes sense. */
   async #commitLanes(lanes: readonly Lane[], generationId: number): Promise<boolean> {
-    const { broker, group, runId, clock, calls, keepsProgress, onContact, onClaimLost, onRefused } = this.#scope
-    const marks = lanes.map((lane) => {
-      const { next, version } = lane
-      const isTelling = keepsProgress && !this.#isMetadataRefused
-      const { metadata, reach } = isTelling ? encodeProgress(next, lane.progress) : { metadata: null, reach: next }
-      return { next, version, metadata, reach }
-    })
+    const { broker, group, runId, clock, calls, onContact, onClaimLost, onRefused } = this.#scope
+    const marks = lanes.map((lane) => ({ next: lane.next, version: lane.version, ...this.#tell(lane) }))
     const offsets = lanes.map(({ topic, partition }, index) => {
       const { next: offset = 0, metadata = null } = marks[index] ?? {}
       return metadata === null ? { topic, partition, offset } : { topic, partition, offset, metadata }
@@ -168,9 +179,9 @@ export class Committer {
         onClaimLost(error)
         return false
       }
-      if (isMetadataRefused(error) && !this.#isMetadataRefused) {
+      if (isMetadataRefused(error) && this.#telling !== 'nothing') {
         // A cluster may take less than Kafka does by default. What is not remembered comes again.
-        this.#isMetadataRefused = true
+        this.#telling = this.#telling === 'all' && this.#scope.careful.isOn ? 'names' : 'nothing'
         return await this.#commitLanes(lanes, generationId)
       }
       if (mayCureItself(error)) {

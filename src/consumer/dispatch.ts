@@ -15,6 +15,7 @@ import { HandlerError } from '../errors.ts'
 import type { ConsumerRecord, Offset } from '../record.ts'
 import { entriesBehind, mayJoin, takeBatch } from './batch-entries.ts'
 import type { Budget } from './budget.ts'
+import type { Careful } from './careful.ts'
 import type { Committer } from './committer.ts'
 import { DueQueue } from './due-queue.ts'
 import type { Found, Handling, Outcome } from './handling.ts'
@@ -37,12 +38,13 @@ export interface DispatchScope {
   /** Most records at once. */
   readonly concurrency: number
   readonly parking: Parking
+  readonly careful: Careful
   /** Commits carry what is settled and put off behind their offsets. */
   readonly keepsProgress: boolean
   /** Aborted when nothing may wait any longer. */
   readonly ending: AbortSignal
-  /** There is no time left to begin anything. */
-  readonly onTimeOver: () => void
+  /** There is no time, or are no calls, left to begin anything. */
+  readonly onOver: (why: 'deadline' | 'calls') => void
   /** A partition stopped. */
   readonly onStopped: (lane: Lane) => void
   /** A route's breaker opened, and the run may go on for so long. */
@@ -89,6 +91,11 @@ export class Dispatch {
     return lanes.parked >= parking.maxRecords || lanes.parkedBytes >= parking.maxBytes
   }
 
+  /** Most records at once. */
+  get #most(): number {
+    return this.#scope.careful.isOn ? 1 : this.#scope.concurrency
+  }
+
   /** Begins nothing any more; what is being handled goes on. */
   stop(): void {
     this.#isTaking = false
@@ -97,11 +104,10 @@ export class Dispatch {
 
   /** Begins what may be begun. */
   start(): void {
-    const { lanes, concurrency } = this.#scope
-    if (!this.#isTaking || this.active >= concurrency) return
-    const open = lanes.open
+    if (!this.#isTaking || this.active >= this.#most) return
+    const open = this.#scope.lanes.open
     const first = this.#turn++
-    for (let index = 0; index < open.length && this.active < concurrency; index++) {
+    for (let index = 0; index < open.length && this.active < this.#most; index++) {
       const lane = open[(first + index) % open.length]
       if (lane !== undefined) this.#pump(lane)
     }
@@ -122,26 +128,26 @@ export class Dispatch {
   }
 
   #mayBegin(lane: Lane): boolean {
-    return this.#isTaking && lane.isOpen && this.active < this.#scope.concurrency
+    return this.#isTaking && lane.isOpen && this.active < this.#most
   }
 
   /** Begins one record of a lane. False where none may be begun now. */
   #step(lane: Lane): boolean {
-    const { clock, budget, handling } = this.#scope
+    const { clock, budget, handling, careful } = this.#scope
     const now = clock.monotonic()
-    if (now >= budget.takeUntil) {
-      this.#scope.onTimeOver()
+    if (now >= budget.takeUntil || !careful.mayBegin) {
+      this.#scope.onOver(now >= budget.takeUntil ? 'deadline' : 'calls')
       return false
     }
     const ready = takeReady(lane)
     if (ready !== undefined) {
       if (ready.found.plan.breaker?.isOpen === true) return this.#shut(lane)
-      if (ready.found.plan.batch === undefined || ready.attempts > 0) this.#attempt(ready, now)
+      if (this.#isAlone(ready)) this.#attempt(ready, now)
       else this.#together(entriesBehind(ready), now)
       return true
     }
     const record = lane.first
-    if (record === undefined || this.active + this.#held >= this.#scope.concurrency) return false
+    if (record === undefined || this.active + this.#held >= this.#most) return false
     if (lane.isSettled(record.offset)) {
       this.#passOver(lane, record)
       return true
@@ -159,11 +165,17 @@ export class Dispatch {
         this.#park(entry)
         this.#makeRoom()
       } else if (before.isLeft) this.#leaveAlone(entry)
-    } else if (plan.batch !== undefined && mayJoin(lane, record, found))
+    } else if (plan.batch !== undefined && !careful.isOn && mayJoin(lane, record, found))
       this.#together(this.#takeBatch(lane, plan), now)
-    else if (known !== undefined || plan.isAtMostOnce) this.#resume(lane.begin(record, found, key), now)
+    else if (known !== undefined || plan.isAtMostOnce || careful.isOn) this.#resume(lane.begin(record, found, key), now)
     else this.#first(lane, record, found, key, now)
     return true
+  }
+
+  /** Whether a record whose turn has come is called without others. */
+  #isAlone({ lane, record, found, attempts }: Entry): boolean {
+    if (found.plan.batch === undefined || attempts > 0) return true
+    return this.#scope.careful.isOn || lane.strikesOf(record.offset) > 0
   }
 
   /** An earlier run has settled the first record that waits. */
@@ -237,17 +249,24 @@ export class Dispatch {
   }
 
   #attempt(entry: Entry, now: number): void {
-    const { handling, tally } = this.#scope
+    const { handling, tally, careful, committer } = this.#scope
     const { lane, record, found, work } = entry
     const number = entry.attempts + 1
     this.#holding.delete(entry)
+    if (careful.isCondemned(entry)) {
+      this.#await(entry, careful.setAside(entry, handling.setAside), number)
+      return
+    }
     if (number > 1) tally.countRetry()
     if (found.plan.isAtMostOnce) {
       this.#await(entry, this.#once(entry, number), number)
       return
     }
-    const outcome =
-      work === undefined ? handling.handle(lane, record, found, number, now) : handling.again(work, number, now)
+    const handle = (at: number): Outcome | Promise<Outcome> =>
+      work === undefined ? handling.handle(lane, record, found, number, at) : handling.again(work, number, at)
+    const { clock } = this.#scope
+    const isNamed = careful.isOn && handling.callsFor(found)
+    const outcome = isNamed ? careful.call(entry, committer, () => handle(clock.monotonic())) : handle(now)
     this.#await(entry, outcome, number)
   }
 
@@ -292,7 +311,7 @@ export class Dispatch {
         plan.active -= 1
         plan.records -= records
         this.#pump(lane)
-        if (this.active < this.#scope.concurrency) this.start()
+        if (this.active < this.#most) this.start()
         this.#scope.onChange()
       })
   }

@@ -133,6 +133,11 @@ export class Handling {
       : { ...this.#foundFor(record), origin: { ...record, ...placeOf(record) } }
   }
 
+  /** Whether a handler will be called, or a schema, which is as much the app's. */
+  callsFor({ matched }: Found): boolean {
+    return matched === undefined ? typeof this.#scope.app.otherwise === 'function' : matched !== 'unreadable'
+  }
+
   #foundFor(record: ConsumerRecord): Found {
     const matched = this.#scope.app.table.find(record)
     // Nearly all look-ups find one of a few routes; those that read the value give an object of their own.

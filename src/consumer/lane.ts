@@ -10,7 +10,7 @@ import type { Attempt } from './attempt.ts'
 import type { Due } from './due-queue.ts'
 import type { Found, Work } from './handling.ts'
 import type { Plan } from './plan.ts'
-import type { OpenRecord, Progress } from './progress.ts'
+import type { OpenRecord, Progress, SuspectRecord } from './progress.ts'
 import type { RunCause } from './report.ts'
 
 /** How often a record was tried, and when it may be again. */
@@ -78,6 +78,9 @@ export class Lane implements TopicPartition {
   #begunTo: Offset
   readonly #recalledTo: Offset
   readonly #recalled: Map<Offset, OpenRecord>
+  /** Strikes against records that may have ended a process, and were not called since. */
+  readonly #suspects: Map<Offset, number>
+  #named: SuspectRecord | undefined
   #queue: readonly ConsumerRecord[] = []
   #head = 0
   readonly #open = new Map<Offset, Entry>()
@@ -94,6 +97,7 @@ export class Lane implements TopicPartition {
     this.#begunTo = offset
     this.#recalledTo = progress?.settledTo ?? offset
     this.#recalled = new Map(progress?.open.map((one) => [one.offset, one]))
+    this.#suspects = new Map(progress?.suspects?.map((one) => [one.offset, one.strikes]))
   }
 
   /** Whether its records may be handled. */
@@ -142,10 +146,41 @@ export class Lane implements TopicPartition {
     for (const { record, attempts, dueAtMs, isSpent } of this.#open.values()) {
       if (!isSpent) open.push({ offset: record.offset, attempts, dueAtMs })
     }
+    const suspects = this.#suspected
     // What an earlier run had behind what this one has begun is still true.
-    if (this.#recalledTo <= this.#begunTo) return { settledTo: this.#begunTo, open }
+    if (this.#recalledTo <= this.#begunTo) return { settledTo: this.#begunTo, open, suspects }
     const later = [...this.#recalled.values()].filter(({ offset }) => offset >= this.#begunTo)
-    return { settledTo: this.#recalledTo, open: [...open, ...later] }
+    return { settledTo: this.#recalledTo, open: [...open, ...later], suspects }
+  }
+
+  get #suspected(): readonly SuspectRecord[] {
+    if (this.#suspects.size === 0) return this.#named === undefined ? nobody : [this.#named]
+    const others = [...this.#suspects].filter(([offset]) => offset !== this.#named?.offset)
+    const suspects = others.map(([offset, strikes]) => ({ offset, strikes, isCalled: false }))
+    return this.#named === undefined ? suspects : [this.#named, ...suspects]
+  }
+
+  /** How often a record may have ended a process, as commits before this run say. */
+  strikesOf(offset: Offset): number {
+    return this.#suspects.size === 0 ? 0 : (this.#suspects.get(offset) ?? 0)
+  }
+
+  /** The next commit names a record as one whose handler is called. */
+  name(offset: Offset, strikes: number): void {
+    this.#named = { offset, strikes, isCalled: true }
+    this.version += 1
+  }
+
+  /** The next commit names nobody. */
+  unname(): void {
+    if (this.#named === undefined) return
+    this.#named = undefined
+    this.version += 1
+  }
+
+  /** The record's handler was called, and the process lives. */
+  acquit(offset: Offset): void {
+    if (this.#suspects.delete(offset)) this.version += 1
   }
 
   push(records: readonly ConsumerRecord[]): void {
@@ -167,7 +202,10 @@ export class Lane implements TopicPartition {
 
   /** What is known of the attempts of a record that this run has not begun: from an earlier run, or from where it came. */
   known({ offset }: ConsumerRecord, { returned }: Found): Tried | undefined {
-    const recalled = this.#recalled.size === 0 ? undefined : this.#recalled.get(offset)
+    const recalled =
+      this.#recalled.size === 0
+        ? undefined
+        : (this.#recalled.get(offset) ?? (this.#suspects.has(offset) ? untried : undefined))
     // A record that came back and was tried since has more attempts than it came with.
     if (returned === undefined || (recalled !== undefined && recalled.attempts >= returned.attempts)) return recalled
     return returned
@@ -176,6 +214,7 @@ export class Lane implements TopicPartition {
   /** The first record is settled as soon as it is begun. */
   pass(): void {
     if (this.#open.size > 0) this.version += 1
+    if (this.#suspects.size > 0 && this.first !== undefined) this.#suspects.delete(this.first.offset)
     this.#shift()
   }
 
@@ -227,6 +266,7 @@ export class Lane implements TopicPartition {
   /** The entry is settled. Gives the one that waited for it. */
   settle(entry: Entry): Entry | undefined {
     this.#open.delete(entry.record.offset)
+    this.#suspects.delete(entry.record.offset)
     if (this.#open.size > 0) this.version += 1
     if (entry.key === undefined) return undefined
     const chain = this.#keys.get(entry.key)
@@ -247,8 +287,9 @@ export class Lane implements TopicPartition {
     this.giveUp(reason)
   }
 
-  /** Gives up what runs. */
+  /** Gives up what runs. Its name goes with it, before the last commit: whoever gives up is alive. */
   giveUp(reason: Error): void {
+    this.unname()
     for (const attempt of this.running) attempt.giveUp(reason)
   }
 
@@ -259,6 +300,9 @@ export class Lane implements TopicPartition {
     if (this.#head === this.#queue.length) this.clear()
   }
 }
+
+const nobody: readonly SuspectRecord[] = Object.freeze([])
+const untried: Tried = Object.freeze({ attempts: 0, dueAtMs: 0 })
 
 /** What those have in common that wait for each other while they are open; undefined where a record waits for nobody. */
 export function chainKeyOf({ key }: ConsumerRecord, { ordering, batch }: Plan): string | undefined {

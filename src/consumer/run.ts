@@ -23,6 +23,7 @@ import { partitionKey } from '../record.ts'
 import type { ConsumerRecord } from '../record.ts'
 import type { Budget } from './budget.ts'
 import { Calls } from './calls.ts'
+import { Careful } from './careful.ts'
 import { runCauseOf } from './cause.ts'
 import { Claim, isClaimLost, renewalMs } from './claim.ts'
 import { Committer } from './committer.ts'
@@ -81,6 +82,7 @@ export class Run {
   readonly #committer: Committer
   readonly #dispatch: Dispatch
   readonly #keepsProgress: boolean
+  readonly #careful: Careful
   readonly #claim: Claim
   readonly #orders: Orders
   readonly #tally: Tally
@@ -113,7 +115,10 @@ export class Run {
     this.#tally = new Tally(scope.log)
     this.#calls = new Calls(clock, budget, scope.callTimeoutMs)
     this.#watchdog = new Watchdog(clock)
-    const shared = { ...scope, calls: this.#calls, ending, backoff: brokerBackoff }
+    const parts = { ...scope, calls: this.#calls, ending, backoff: brokerBackoff }
+    const log: Log = (event) => this.#tally.log(event)
+    this.#careful = new Careful({ ...parts, maxCrashes: app.maxCrashes, log })
+    const shared = { ...parts, careful: this.#careful }
     const onClaimLost = (error: KedgeError): void => this.#loseClaim(error)
     const onSpent = (isLast: boolean): void => {
       this.#stopTaking('calls')
@@ -130,7 +135,7 @@ export class Run {
       watchdog: this.#watchdog,
       groupId: app.groupId,
       handleUntil: budget.handleUntil,
-      log: scope.log === undefined ? undefined : (event) => this.#tally.log(event),
+      log: scope.log === undefined ? undefined : log,
     })
     this.#committer = new Committer({
       ...shared,
@@ -150,7 +155,7 @@ export class Run {
       tally: this.#tally,
       parking: app.parking,
       keepsProgress: this.#keepsProgress,
-      onTimeOver: () => this.#stopTaking('deadline'),
+      onOver: (why) => this.#stopTaking(why),
       onStopped: (lane) => this.#onStopped(lane),
       onOpened: (openMs) => this.#onOpened(openMs),
       onShut: () => this.#endWhereAllIsClosed(),
@@ -262,7 +267,8 @@ export class Run {
   /** What earlier commits know beyond their offsets, of partitions from which this run has the first records. */
   async #recall(answer: PollResult): Promise<ReadonlyMap<string, Progress>> {
     const recalled = new Map<string, Progress>()
-    const unknown = this.#keepsProgress ? this.#lanes.unknown(answer) : []
+    const told = this.#keepsProgress || this.#careful.isOn
+    const unknown = this.#careful.asks(answer) ?? (told ? this.#lanes.unknown(answer) : [])
     if (unknown.length === 0) return recalled
     const { broker, group } = this.#scope
     const committed = await this.#calls.make((call) => broker.committed(group.groupId, unknown, call), {
@@ -270,8 +276,9 @@ export class Run {
     })
     for (const entry of committed) {
       const progress = entry.offset < 0 ? undefined : decodeProgress(entry.offset, entry.metadata)
-      if (progress !== undefined) recalled.set(partitionKey(entry), progress)
+      if (progress !== undefined) recalled.set(partitionKey(entry), this.#careful.recall(entry, progress))
     }
+    this.#careful.informed()
     return recalled
   }
 
@@ -358,7 +365,9 @@ export class Run {
     const { active } = this.#dispatch
     if (active === 0) return 0
     const forTopic = this.#handling.setAside.hasStored ? 0 : CALLS_FOR_TOPIC
-    return active + forTopic + Math.ceil(Math.max(0, budget.takeUntil - clock.monotonic()) / renewalMs(claimTtlMs))
+    const renewals = Math.ceil(Math.max(0, budget.takeUntil - clock.monotonic()) / renewalMs(claimTtlMs))
+    // A careful run names its one record first.
+    return active + (this.#careful.isOn ? 1 : 0) + forTopic + renewals
   }
 
   /** Waits until there is room for an answer. False where the run reads no more. */
@@ -475,7 +484,8 @@ export class Run {
     // A poll without an answer may have taken the claim.
     if (this.#ended === 'paused' && !this.#hasPolled) return
     await this.#committer.finish(budget.deadline)
-    if (this.#isClaimLost()) return
+    // A record that no process survives, and that could not be set aside, is one that the next run has to be careful of.
+    if (this.#isClaimLost() || this.#careful.isOwing) return
     try {
       await this.#calls.make((call) => broker.release(group, runId, call))
     } catch {

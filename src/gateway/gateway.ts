@@ -159,7 +159,7 @@ export class Gateway {
       'Access-Control-Allow-Methods': 'GET, POST, PUT, DELETE',
       'Access-Control-Allow-Headers': request.header('access-control-request-headers') ?? 'Authorization, Content-Type',
       'Access-Control-Expose-Headers':
-        'Kedge-Error, Kedge-Retriable, Kedge-Limit, Kedge-Retry-After-Ms, Kedge-Generation, Kedge-Assignment, Retry-After',
+        'Kedge-Error, Kedge-Retriable, Kedge-Limit, Kedge-Retry-After-Ms, Kedge-Generation, Kedge-Assignment, Kedge-Former-Run, Retry-After',
       'Access-Control-Max-Age': '600',
     }
   }

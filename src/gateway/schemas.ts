@@ -372,6 +372,7 @@ export const ConsumeAnswerHeaders: z.ZodType = z.object({
     .string()
     .regex(/^([\w.-]+=[\d,-]+(;[\w.-]+=[\d,-]+)*)?$/)
     .optional(),
+  'kedge-former-run': z.literal('lapsed').optional(),
   'kedge-retry-after-ms': z.string().regex(/^\d+$/).optional(),
   'retry-after': z.string().regex(/^\d+$/).optional(),
 })

@@ -173,7 +173,9 @@ export class GroupCoordinator {
       former.expiresAt = now + ttlMs
       return former
     }
-    const claim = { runId: run.runId, ttlMs, expiresAt: now + ttlMs, polls: 0 }
+    // A run that ends in order gives its claim back: what is still there was left by one that did not.
+    const isAfterLapse = group.lapsed.delete(at.groupInstanceId) || former !== undefined
+    const claim = { runId: run.runId, ttlMs, expiresAt: now + ttlMs, polls: 0, isAfterLapse }
     group.claims.set(at.groupInstanceId, claim)
     // What the former run, or a caller without one, polled and did not commit has to come again.
     const member = group.members.get(at.groupInstanceId)
@@ -188,7 +190,7 @@ export class GroupCoordinator {
     const live = group.claimOn(at.groupInstanceId, now)
     if (live !== undefined) throw code === 'CLAIM_HELD' ? claimHeld(at, live, now) : claimLost(at, undefined)
     // The claim lapsed, and with it the positions of the run that held it.
-    if (!group.claims.delete(at.groupInstanceId)) return
+    if (!group.dropLapsed(at.groupInstanceId)) return
     const member = group.members.get(at.groupInstanceId)
     for (const map of [member?.positions, member?.delivered, member?.owed]) map?.clear()
   }
@@ -222,11 +224,11 @@ export class GroupCoordinator {
       await this.#autoCommit(group, member)
       for (;;) {
         const ended = this.#endedFor(group, member, request)
-        if (ended) return this.#result(group, member, [])
+        if (ended) return this.#result(group, member, request, [])
         await this.#settlePositions(group, member, request)
         const answer = this.#read(member, request)
         const now = this.#now()
-        if (answer.records.length > 0 || now >= giveUpAt) return this.#result(group, member, answer.records)
+        if (answer.records.length > 0 || now >= giveUpAt) return this.#result(group, member, request, answer.records)
         const names = [groupName(group), ...member.held.keys()]
         await waiters.wait(names, Math.max(0, Math.min(giveUpAt, group.nextExpiry()) - now), clock, signal)
         if (signal?.aborted === true) throw abortError(signal)
@@ -249,10 +251,12 @@ export class GroupCoordinator {
     return member.topics.some((topic) => !this.#parts.topics.has(topic))
   }
 
-  #result(group: Group, member: Member, records: PollResult['records']): PollResult {
+  #result(group: Group, member: Member, { run }: PollRequest, records: PollResult['records']): PollResult {
     // Removed while it waited: what it held is another's in the generation that the answer names.
     const isMember = group.members.get(member.id) === member
-    return { records, generationId: group.generationId, assignment: isMember ? assignmentOf(member) : [] }
+    const assignment = isMember ? assignmentOf(member) : []
+    const isAfterLapse = run !== undefined && group.claims.get(member.id)?.isAfterLapse === true
+    return { records, generationId: group.generationId, assignment, ...(isAfterLapse ? { formerRunLapsed: true } : {}) }
   }
 
   async #join(group: Group, request: PollRequest): Promise<Member> {
@@ -338,7 +342,7 @@ export class GroupCoordinator {
     const owed = members.filter((member) => member.enableAutoCommit).flatMap((member) => offsetsOf(member.owed))
     for (const member of members) {
       group.members.delete(member.id)
-      if (group.claimOn(member.id, this.#now()) === undefined) group.claims.delete(member.id)
+      if (group.claimOn(member.id, this.#now()) === undefined) group.dropLapsed(member.id)
     }
     const rebalanced = this.#rebalance(group)
     if (owed.length > 0) await this.#store(group, owed)

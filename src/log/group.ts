@@ -15,6 +15,8 @@ export interface Claim {
   /** Monotonic; put off while a poll of the run is being served. */
   expiresAt: number
   polls: number
+  /** The run before it never gave the claim back. */
+  readonly isAfterLapse: boolean
 }
 
 /** A partition a member holds, and the generation since which it has held it without a break. */
@@ -56,8 +58,17 @@ interface SavedGroup {
     readonly topics: readonly string[]
     readonly held: readonly Held[]
   })[]
-  readonly claims: readonly { readonly id: string; readonly runId: string; readonly ttlMs: number }[]
+  readonly claims: readonly {
+    readonly id: string
+    readonly runId: string
+    readonly ttlMs: number
+    readonly isAfterLapse?: boolean
+  }[]
+  readonly lapsed?: readonly string[]
 }
+
+/** Names of instances may be made up for each process: some of them never come back. */
+const MAX_LAPSED = 1_000
 
 /** The state of one group, in memory. */
 export class Group {
@@ -66,6 +77,8 @@ export class Group {
   readonly members: Map<string, Member> = new Map()
   readonly claims: Map<string, Claim> = new Map()
   readonly committed: Map<string, CommittedOffset> = new Map()
+  /** Instances that are without a claim because the last one lapsed; those that lapsed first come first. */
+  readonly lapsed: Set<string> = new Set()
 
   constructor(groupId: string) {
     this.groupId = groupId
@@ -80,8 +93,9 @@ export class Group {
       restored.held = new Map(held.map((partition) => [partitionKey(partition), partition]))
       this.members.set(member.id, restored)
     }
-    for (const { id, runId, ttlMs } of saved.claims)
-      this.claims.set(id, { runId, ttlMs, expiresAt: now + ttlMs, polls: 0 })
+    for (const { id, runId, ttlMs, isAfterLapse = false } of saved.claims)
+      this.claims.set(id, { runId, ttlMs, expiresAt: now + ttlMs, polls: 0, isAfterLapse })
+    for (const id of saved.lapsed ?? []) this.lapsed.add(id)
   }
 
   /** What has to survive a restart so that nobody is rebalanced by it. */
@@ -97,7 +111,8 @@ export class Group {
         sessionTimeoutMs: member.sessionTimeoutMs,
         held: [...member.held.values()],
       })),
-      claims: [...this.claims].map(([id, { runId, ttlMs }]) => ({ id, runId, ttlMs })),
+      claims: [...this.claims].map(([id, { runId, ttlMs, isAfterLapse }]) => ({ id, runId, ttlMs, isAfterLapse })),
+      lapsed: [...this.lapsed],
     }
     return JSON.stringify(saved)
   }
@@ -106,6 +121,15 @@ export class Group {
   claimOn(instance: string, now: number): Claim | undefined {
     const claim = this.claims.get(instance)
     return claim !== undefined && (claim.polls > 0 || claim.expiresAt > now) ? claim : undefined
+  }
+
+  /** Takes a claim away that is not live any more. Says whether there was one. */
+  dropLapsed(instance: string): boolean {
+    if (!this.claims.delete(instance)) return false
+    this.lapsed.add(instance)
+    const [oldest] = this.lapsed
+    if (oldest !== undefined && this.lapsed.size > MAX_LAPSED) this.lapsed.delete(oldest)
+    return true
   }
 
   join(instance: string, request: PollRequest, now: number): Member {

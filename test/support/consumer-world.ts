@@ -4,7 +4,8 @@
  * of a run that was broken on the way. The promises, as the notes call them:
  * P1 a commit says of no record that it is settled when it is not; P2 what waits for each other is handled in order, one at
  * a time; P3 what a commit settled is not handled again, and attempts and deadlines go on; P4 a run ends, and a topic too;
- * P5 counts are what happened; P6 no more is handled at once than may be.
+ * P5 counts are what happened; P6 no more is handled at once than may be;
+ * P7 what is set aside for the deaths of its process was named by a run before.
  *
  * It is one file because what chance does and what the model expects of it have to be read together.
  */
@@ -148,6 +149,8 @@ export class World {
   #skewMs = 0
   #isCalm = false
   /** A broker that took no metadata made a run forget what it had committed. */
+  /** Records that a commit named as being called, and the newest run that did. */
+  readonly #named = new Map<string, number>()
   #hasForgotten = false
   #lives = 0
   readonly #lanes = new Set<Lanes>()
@@ -593,11 +596,20 @@ export class World {
         const subject = this.#subjects.get(idOf(letter.record))
         if (subject === undefined || letter.id !== deadLetterId(GROUP, subject))
           this.#breaks(`a letter of ${letter.id}`)
-        else subject.letter ??= letter
+        else {
+          if (letter.reason === 'crashed') this.#checkCrashed(life, subject)
+          subject.letter ??= letter
+        }
         await life.chaos.step()
         if (fails()) throw lost()
       },
     }
+  }
+
+  /** P7: what is set aside for a death was named by a run before, and some run has died. */
+  #checkCrashed(life: Life, { id, copies, ...place }: Subject): void {
+    const isNamed = [place, ...copies].some((one) => (this.#named.get(idOf(one)) ?? life.number) < life.number)
+    if (!isNamed) this.#breaks(`P7: run ${life.number}: ${id} is set aside, and nobody had named it`)
   }
 
   /** P1, when a commit is durable. */
@@ -610,6 +622,9 @@ export class World {
       open: new Map(progress?.open.map((one) => [one.offset, one])),
     }
     this.#durable.set(partitionOf({ topic, partition }), durable)
+    for (const suspect of progress?.suspects ?? []) {
+      if (suspect.isCalled) this.#named.set(idOf({ topic, partition, offset: suspect.offset }), life.number)
+    }
     this.#trace.push(
       `${this.clock.monotonic()} run ${life.number} commit ${topic}[${partition}] ${offset} to ${durable.settledTo} open ${JSON.stringify([...durable.open.values()])}`,
     )
@@ -698,6 +713,8 @@ export class World {
     if (route.options.delivery === 'at-most-once') return undefined
     const mayTimeOut = durationMs !== undefined && durationMs > 0
     if (letter?.reason === 'timeout' && mayTimeOut) return undefined
+    // Runs die here for no fault of a record, and one that was named then may be set aside.
+    if (letter?.reason === 'crashed') return undefined
     if (kind === 'ok' || kind === 'stops') {
       if (letter !== undefined && !mayTimeOut) return `is a dead letter: ${letter.reason}`
       return isHandled || letter !== undefined ? undefined : 'was never handled'

@@ -4,12 +4,16 @@ import type { CommitOptions, GroupInstance, RunPosition } from '../../broker.ts'
 import { claimHeld, claimLost } from './group-errors.ts'
 import type { StoredClaim } from './subscription.ts'
 
-/** A claim that begins, or begins anew, now. */
+/** A claim that begins, or begins anew, now, where `before` is what stood there. */
 export function claimOf(
   { runId, claimTtlMs = DEFAULT_CLAIM_TTL_MS }: Pick<RunPosition, 'runId' | 'claimTtlMs'>,
   nowMs: number,
+  before: StoredClaim | null,
 ): StoredClaim {
-  return { runId, ttlMs: claimTtlMs, until: nowMs + claimTtlMs }
+  const claim = { runId, ttlMs: claimTtlMs, until: nowMs + claimTtlMs }
+  // Where it is not known who held it, it may have been this run.
+  const isAfterLapse = before?.runId === runId ? before.isAfterLapse === true : before !== null && before.runId !== null
+  return isAfterLapse ? { ...claim, isAfterLapse } : claim
 }
 
 /** Whether less than this part of a claim's life is left. */

@@ -196,7 +196,8 @@ export class Commits {
     const renewing = instances.become(group, patience, async (view, member) => {
       const now = member?.subscription?.state
       if (member?.subscription === undefined || now === undefined || now.claim?.runId !== claim?.runId) return
-      const renewed = runId === undefined ? now.claim : claimOf({ runId, claimTtlMs: claim?.ttlMs ?? 0 }, clock.now())
+      const run = { runId: runId ?? '', claimTtlMs: claim?.ttlMs ?? 0 }
+      const renewed = runId === undefined ? now.claim : claimOf(run, clock.now(), now.claim)
       await instances.join(group, view, member.subscription.topics, { ...(isOwing ? paid(now) : now), claim: renewed })
     })
     // What is committed is committed; a rebalance that holds the renewal up does not hold up its answer.

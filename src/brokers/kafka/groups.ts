@@ -47,7 +47,7 @@ export class Groups {
       const known = stateOf(member, now) ?? newState(undefined, now)
       refuseHeld(group, known.claim, run, now)
       const isTaken = known.claim?.runId !== run.runId
-      const state = { ...known, ...(isTaken ? { positions: [] } : {}), claim: claimOf(run, now) }
+      const state = { ...known, ...(isTaken ? { positions: [] } : {}), claim: claimOf(run, now, known.claim) }
       await instances.join(group, view, member?.subscription?.topics ?? [], state)
     })
   }

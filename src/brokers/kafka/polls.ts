@@ -176,14 +176,14 @@ export class Polls {
       const leftMs = Math.max(0, readUntil - this.#now())
       const seen = await this.#read(request, [...positions.values()], Math.min(leftMs, SLICE_MS), patience)
       await patience.race(entered.checked)
-      if (seen === undefined) return resultOf(serving.joined, [])
+      if (seen === undefined) return resultOf(serving, [])
       if (seen.outOfRange.length > 0) {
         await places.settle(request.group, serving.state, positions, seen.outOfRange, patience)
         continue
       }
       const isEnd = seen.records.length > 0 || this.#now() >= readUntil
       const next: Serving | 'ended' = await this.#confirm(request, serving, patience)
-      if (next === 'ended') return resultOf(serving.joined, [])
+      if (next === 'ended') return resultOf(serving, [])
       const isSame = next.joined.generationId === serving.joined.generationId
       serving = next
       if (!isSame) {
@@ -193,7 +193,7 @@ export class Polls {
         patience.signal.throwIfAborted()
         attempt.isNoting = true
         const joined = await this.#note(request, serving, positions, seen.records, attempt.deadline)
-        return resultOf(joined, seen.records)
+        return resultOf({ ...serving, joined }, seen.records)
       }
     }
   }
@@ -249,7 +249,7 @@ export class Polls {
     return {
       ...settings,
       positions: keepsPositions ? (known?.positions ?? []) : [],
-      claim: run === undefined ? null : claimOf(run, now),
+      claim: run === undefined ? null : claimOf(run, now, known?.claim ?? null),
       poll,
     }
   }
@@ -308,7 +308,7 @@ export class Polls {
         if (run !== undefined && now?.claim?.runId !== run.runId) throw claimLost(group, run.runId)
         return 'ended'
       }
-      const claim = run === undefined ? serving.state.claim : claimOf(run, clock.now())
+      const claim = run === undefined ? serving.state.claim : claimOf(run, clock.now(), serving.state.claim)
       const state: MemberState = { ...serving.state, claim }
       const subscription = { topics: topicsOf(request.topics), state, ...ownedBy(member, joined) }
       // During a rebalance the member goes on as itself; to be shown with a younger claim it comes as new.
@@ -367,7 +367,7 @@ export class Polls {
     const positions = run?.positions === undefined ? positionsAfter(joined, state, began, records) : state.positions
     const isMoved = JSON.stringify(positions) !== JSON.stringify(state.positions)
     if (!isMoved && !isUnnoted && !isAging(state.claim, 3 / 4, clock.now())) return joined
-    const claim = run === undefined ? state.claim : claimOf(run, clock.now())
+    const claim = run === undefined ? state.claim : claimOf(run, clock.now(), state.claim)
     const next: MemberState = { ...state, claim, positions, positionsGeneration: joined.generationId }
     const subscription = { topics: joined.subscription.topics, state: next, ...ownedBy(undefined, joined) }
     // The note goes on when the poll has answered.
@@ -416,8 +416,13 @@ function viewOf({ groupInstanceId }: GroupInstance, { memberId, subscription, as
   return { state: 'Stable', members: new Map([[groupInstanceId, member]]), foreign: [], foreignMembers: 0 }
 }
 
-function resultOf({ generationId, assignment }: Joined, records: readonly ConsumerRecord[]): PollResult {
-  return { records, generationId, assignment: partitionsOf(assignment) }
+function resultOf(
+  { joined, state }: Pick<Serving, 'joined' | 'state'>,
+  records: readonly ConsumerRecord[],
+): PollResult {
+  const { generationId, assignment } = joined
+  const answer = { records, generationId, assignment: partitionsOf(assignment) }
+  return state.claim?.isAfterLapse === true ? { ...answer, formerRunLapsed: true } : answer
 }
 
 function partitionsOf(assignment: Assignment | undefined): PollResult['assignment'] {

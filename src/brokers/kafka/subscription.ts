@@ -26,6 +26,8 @@ export interface StoredClaim {
   readonly ttlMs: number
   /** Milliseconds since 1970. */
   readonly until: number
+  /** The run before it never gave the claim back. */
+  readonly isAfterLapse?: true
 }
 
 /** Where an instance reads on that does not say so itself. */

@@ -108,6 +108,7 @@ export function pollResultOf(headers: Headers, json: unknown): PollResult {
     records,
     generationId: Number(generation),
     assignment: assignment === '' ? [] : assignment.split(';').flatMap(heldOfTopic),
+    ...(headers.get('Kedge-Former-Run') === 'lapsed' ? { formerRunLapsed: true } : {}),
   }
 }
 

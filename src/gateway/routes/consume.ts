@@ -111,9 +111,14 @@ function runOf(headers: ConsumeHeaders, body: ConsumeBody): RunPosition | undefi
 }
 
 /** What the instance holds; or when to come again, where its join still waits and nobody can say. */
-function groupHeaders({ generationId, assignment, retryAfterMs }: PollResult): Record<string, string> {
+function groupHeaders(result: PollResult): Record<string, string> {
+  const { generationId, assignment, retryAfterMs, formerRunLapsed } = result
   if (retryAfterMs !== undefined) return retryAfterHeaders(retryAfterMs)
-  return { 'Kedge-Generation': String(generationId), 'Kedge-Assignment': assignmentText(assignment) }
+  return {
+    'Kedge-Generation': String(generationId),
+    'Kedge-Assignment': assignmentText(assignment),
+    ...(formerRunLapsed === true ? { 'Kedge-Former-Run': 'lapsed' } : {}),
+  }
 }
 
 /** An assignment as a header: `orders=0-2,5;bills=1`. */

@@ -240,6 +240,44 @@ export function claims(add: AddCase): void {
     expect(lost).toHaveLength(1)
   })
 
+  it('says of the run before whether it gave the claim back, in every answer to the one that follows', async (t) => {
+    const topic = await t.topic()
+    const group = newGroup()
+    const poll = async (runId: string): Promise<boolean | undefined> => {
+      const run = { runId, claimTtlMs: 1_000 }
+      return (await t.pollNow({ group, topics: [topic], run, sessionTimeoutMs: 30_000 })).formerRunLapsed
+    }
+    const said: (boolean | undefined)[] = [await poll('first')]
+    await t.broker.release(group, 'first')
+    said.push(await poll('second'))
+    await t.pass(1_001)
+
+    said.push(await poll('third'))
+    await t.broker.claim(group, { runId: 'third', claimTtlMs: 1_000 })
+    await t.pass(600)
+    await t.broker.commit(group, [{ topic, partition: 0, offset: 0 }], { runId: 'third' })
+    await t.pass(600)
+    said.push(await poll('third'))
+    await t.reopen()
+    said.push(await poll('third'))
+    await t.broker.release(group, 'third')
+    said.push(await poll('fourth'))
+
+    expect(said).toEqual([undefined, undefined, true, true, true, undefined])
+  })
+
+  it('says so too where the next run took the claim before it polled', async (t) => {
+    const topic = await t.topic()
+    const group = newGroup()
+    await t.pollNow({ group, topics: [topic], run: { runId: 'first', claimTtlMs: 1_000 } })
+    await t.pass(1_001)
+
+    await t.broker.claim(group, { runId: 'second' })
+    const answer = await t.pollNow({ group, topics: [topic], run: { runId: 'second' } })
+
+    expect(answer.formerRunLapsed).toBe(true)
+  })
+
   it('refuses auto-commit, a bad run id and a bad time with INVALID_REQUEST', async (t) => {
     const topic = await t.topic()
     const group = newGroup()

@@ -46,6 +46,7 @@ describe('the committer', () => {
       calls,
       lanes,
       keepsProgress: false,
+      careful: { isOn: false },
       everyRecords: 100,
       everyMs: 1_000,
       backoff: { initialMs: 1, maxMs: 1, factor: 1 },

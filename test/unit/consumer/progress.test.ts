@@ -1,8 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { MAX_OFFSET_METADATA_BYTES } from '../../../src/broker.ts'
-import { decodeProgress, encodeProgress } from '../../../src/consumer/progress.ts'
-import type { OpenRecord, Progress } from '../../../src/consumer/progress.ts'
+import { bytesOfBase64 } from '../../../src/base64.ts'
+import { decodeProgress, encodeProgress, MAX_SUSPECTS } from '../../../src/consumer/progress.ts'
+import type { OpenRecord, Progress, SuspectRecord } from '../../../src/consumer/progress.ts'
 
 const openRecord = fc.record({
   gap: fc.integer({ min: 1, max: 100_000 }),
@@ -48,6 +49,45 @@ describe('progress', () => {
     expect(encodeProgress(5, { settledTo: 6, open: [{ offset: 5, attempts: 1, dueAtMs: 0 }] }).metadata).not.toBeNull()
   })
 
+  test('carries who is suspected, and who is called, however much else there is to say', () => {
+    const suspected = fc.array(fc.record({ gap: fc.nat(2 ** 40), strikes: fc.integer({ min: 0, max: 200 }) }), {
+      minLength: 1,
+      maxLength: 2 * MAX_SUSPECTS,
+    })
+    fc.assert(
+      fc.property(known, suspected, fc.nat(), ({ offset, progress }, some, pick) => {
+        const suspects = some.map(({ gap, strikes }, index): SuspectRecord => ({
+          offset: offset + gap,
+          strikes,
+          isCalled: index === pick % some.length,
+        }))
+        const { metadata, reach } = encodeProgress(offset, { ...progress, suspects })
+
+        const read = decodeProgress(offset, metadata)
+
+        expect(metadata?.length ?? 0).toBeLessThanOrEqual(MAX_OFFSET_METADATA_BYTES)
+        expect(read?.settledTo).toBe(reach)
+        expect(read?.suspects?.[0]).toEqual(suspects.find(({ isCalled }) => isCalled))
+        expect(read?.suspects).toHaveLength(Math.min(suspects.length, MAX_SUSPECTS))
+      }),
+    )
+  })
+
+  test('says of open records what it said before suspects were known, in the same place', () => {
+    const open = [{ offset: 7, attempts: 2, dueAtMs: 5_000 }]
+    const { metadata: before } = encodeProgress(7, { settledTo: 9, open })
+    const { metadata: now } = encodeProgress(7, {
+      settledTo: 9,
+      open,
+      suspects: [{ offset: 7, strikes: 1, isCalled: true }],
+    })
+
+    const bytes = [before, now].map((text) => [...(bytesOfBase64(padded(text?.slice('kedge1:'.length) ?? '')) ?? [])])
+
+    expect(bytes[1]).toEqual([...(bytes[0] ?? []), 0, 3])
+    expect(decodeProgress(7, before)?.suspects).toBeUndefined()
+  })
+
   test.each([null, '', 'somebody else was here', 'kedge1:', 'kedge1:!', 'kedge1://///w', 'kedge1:gICAgICAgICAgIA'])(
     'is unknown in %j',
     (metadata) => {
@@ -55,3 +95,7 @@ describe('progress', () => {
     },
   )
 })
+
+function padded(text: string): string {
+  return text + '='.repeat((4 - (text.length % 4)) % 4)
+}
