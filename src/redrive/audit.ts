@@ -85,7 +85,7 @@ export async function audited<T extends RedriveReport | void>(
     await requireGroup(broker, groupId, free)
     await lock.take()
     try {
-      const calls = new RedriveCalls({ ...scope, before: () => lock.keep() })
+      const calls = new RedriveCalls({ ...scope, before: () => lock.keep(), everyMs: lock.renewEveryMs })
       const done = await work({ runId, startedAtMs, calls, topics: scope.topics(calls), lock })
       end = done === undefined ? { result: 'done' } : endOf(done)
       return done

@@ -14,6 +14,8 @@ export interface RedriveCallsScope {
   readonly callTimeoutMs: number
   /** Awaited before every attempt; what it rejects with ends the call. @default nothing */
   readonly before?: () => Promise<void>
+  /** While a call goes on, `before` is called again so often, milliseconds: one may take longer than the lock lasts. @default never */
+  readonly everyMs?: number
 }
 
 /** Attempts of one call. */
@@ -36,13 +38,33 @@ export class RedriveCalls {
     for (let tries = 1; ; tries++) {
       await before?.()
       try {
-        return await work({ timeoutMs: callTimeoutMs })
+        return await this.#kept(work({ timeoutMs: callTimeoutMs }))
       } catch (error) {
         if (!(error instanceof KedgeError) || !error.retriable || tries >= MAX_TRIES) throw error
         const waitMs = backoffMs(backoff, tries, random, error.retryAfterMs)
         if (waitMs > MAX_WAIT_MS) throw error
         await sleep(clock, waitMs)
       }
+    }
+  }
+
+  async #kept<T>(working: Promise<T>): Promise<T> {
+    const { clock, before, everyMs } = this.#scope
+    if (before === undefined || everyMs === undefined) return await working
+    let keeping: Promise<void> | undefined
+    const again = (): (() => void) =>
+      clock.after(everyMs, () => {
+        cancel = again()
+        // Whether the lock is lost is said before the next call.
+        keeping = before().catch(() => undefined)
+      })
+    let cancel = again()
+    try {
+      return await working
+    } finally {
+      cancel()
+      // It must not take the lock once more after it was given back.
+      await keeping
     }
   }
 }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { defineApp } from '../../src/app.ts'
+import type { Clock } from '../../src/clock.ts'
 import { createConsumer } from '../../src/consumer.ts'
+import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import { fallbackDeadLetters } from '../../src/dead-letters/fallback.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { BrokerError, ConfigError, DeadLetterStoreError } from '../../src/errors.ts'
@@ -312,7 +314,13 @@ describe('a redrive', () => {
         }
       },
     })
-    const first = bench.redrive({ store }).run({ actor })
+    // A process that stands still has no timers either.
+    const clock: Clock = {
+      now: () => bench.clock.now(),
+      monotonic: () => bench.clock.monotonic(),
+      after: () => () => undefined,
+    }
+    const first = bench.redrive({ store, clock }).run({ actor })
     await bench.clock.advance(61_000)
     isHeldUp = false
     const second = bench.redrive({ store }).run({ actor, perSecond: 0.02 })
@@ -324,6 +332,47 @@ describe('a redrive', () => {
     expect(await first).toMatchObject({ ended: 'lock-lost', redriven: 0, cause: { code: 'CLAIM_LOST' } })
     expect(await finish(bench.clock, second)).toMatchObject({ ended: 'done', redriven: 2 })
     expect(await bench.count(REDRIVE_TOPIC)).toBe(2)
+  })
+
+  test('keeps its lock while a call to the store takes longer than the lock lasts', async () => {
+    const bench = await openRedriveBench()
+    await bench.produce(['a', 'b'])
+    await bench.drain()
+    const store = withList(
+      bench.letters,
+      () => new Promise<void>((resolve) => void bench.clock.after(200_000, resolve)),
+    )
+    const first = bench.redrive({ store }).run({ actor })
+    await bench.clock.advance(150_000)
+
+    const second = finish(bench.clock, bench.redrive().run({ actor }))
+
+    await expect(second).rejects.toMatchObject({ code: 'CLAIM_HELD' })
+    expect(await finish(bench.clock, first)).toMatchObject({ ended: 'done', redriven: 2 })
+    expect(await bench.redrive().run({ actor })).toMatchObject({ ended: 'done' })
+  })
+
+  test('does not take its lock again when it has given it back, however late a renewal arrives', async () => {
+    const bench = await openRedriveBench()
+    await bench.produce(['a'])
+    await bench.drain()
+    const after = (ms: number): Promise<void> => new Promise((resolve) => void bench.clock.after(ms, resolve))
+    const store = withList(bench.letters, () => after(25_000))
+    let claims = 0
+    const broker = withCalls(bench.broker, {
+      claim: async (...args) => {
+        claims += 1
+        if (claims > 1) await after(10_000)
+        await bench.broker.claim(...args)
+      },
+    })
+
+    const first = await finish(bench.clock, bench.redrive({ broker, store }).run({ actor, filter: { topic: 'none' } }))
+    await bench.clock.advance(10_000)
+
+    expect(first).toMatchObject({ ended: 'done' })
+    expect(claims).toBe(2)
+    expect(await bench.redrive().run({ actor, filter: { topic: 'none' } })).toMatchObject({ ended: 'done' })
   })
 
   test('of a group that does not exist is refused by name', async () => {
@@ -572,3 +621,14 @@ describe('the audit', () => {
     expect(await bench.ids()).toHaveLength(1)
   })
 })
+
+/** A store whose lists wait for something first. */
+function withList(store: DeadLetterStore, before: () => Promise<void>): DeadLetterStore {
+  return {
+    ...store,
+    async list(...args) {
+      await before()
+      return await store.list(...args)
+    },
+  }
+}
