@@ -1,7 +1,8 @@
 /**
  * `npm run prove -- redrive-kill`: a redrive of ten thousand letters is killed fifty times and started again, once over the
- * dead-letter topic, and once over a file and a gateway that knows no idempotency keys. Nothing is lost; no letter comes twice
- * where there are keys, and one for each kill where there are none; a second redrive is kept out; the rate is kept.
+ * dead-letter topic, and once over a file and a gateway that knows no idempotency keys. Now and then it is the gateway that
+ * dies. Nothing is lost; no letter comes twice where there are keys, and one for each kill where there are none; a second
+ * redrive is kept out; the rate is kept.
  */
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,7 +17,7 @@ import { topicDeadLetters } from '../src/dead-letters/topic.ts'
 import { randomId } from '../src/random.ts'
 import { seeded } from '../test/support/chaos.ts'
 import { temporaryFolder } from './embedded-log/folder.ts'
-import { gatewayProcess } from './gateway-process.ts'
+import { gatewayProcess, type GatewayProcess } from './gateway-process.ts'
 import type { Proof, ProofOptions, ProofResult } from './proof.ts'
 import { appWith, GROUP, REDRIVE_TOPIC, SOURCE } from './redrive-kill/app.ts'
 import { judgeRedrive } from './redrive-kill/judge.ts'
@@ -32,6 +33,11 @@ const LAPSED_MS = 2_100
 const EARLY = 0.2
 const STARTING_MS = 600
 const LOOK_MS = 30
+const MOST_LAST = 5
+/** The longest that the gateway is away: as long as a redrive tries a call, more or less. */
+const OUTAGE_MS = 3_000
+/** What a redrive may make of that before it is killed itself. */
+const AFTER_OUTAGE_MS = 500
 const SHOWN = 10
 /** A rate that was hardly reached was not kept. */
 const LEAST_OF_RATE = 0.4
@@ -84,6 +90,9 @@ interface Outcome {
   /** Lives that handed letters back before they were killed. */
   readonly moving: number
   readonly keptOut: number
+  /** Lives in which the gateway died, and those of them that went on when it was back. */
+  readonly outages: number
+  readonly outlived: number
   readonly twice: number
   readonly peakPerSecond: number
   readonly violations: number
@@ -107,12 +116,13 @@ async function tried(world: World, size: Size, { seed, say, stop }: ProofOptions
     claimTtlMs: CLAIM_TTL_MS,
     auditFile: join(folder.path, 'audit.jsonl'),
   }
-  const trial = new Trial(settings, size, broker, seeded(seed + index))
+  const trial = new Trial({ settings, size, broker, gateway, random: seeded(seed + index) })
+  const mostTwice = (): number => (world.hasKeys ? 0 : trial.kills + trial.outages)
   while (trial.kills < size.kills && !stop.aborted && (await trial.live())) {
     if (trial.kills % 10 !== 0) continue
     // Nothing may be missing in between either, when a letter stands in both places or in one.
     const [left, back] = [await idsIn(store), await recordsIn(broker, REDRIVE_TOPIC)]
-    const bounds = { mostTwice: world.hasKeys ? 0 : trial.kills, perSecond: size.perSecond, isFinished: false }
+    const bounds = { mostTwice: mostTwice(), perSecond: size.perSecond, isFinished: false }
     trial.found.push(...judgeRedrive({ letters, left, back }, bounds).violations)
   }
   if (!stop.aborted) await trial.finish()
@@ -120,17 +130,26 @@ async function tried(world: World, size: Size, { seed, say, stop }: ProofOptions
   if (!stop.aborted) await reader.until(back.length)
   const { violations, twice, peak } = judgeRedrive(
     { letters, left: await idsIn(store), back },
-    { mostTwice: world.hasKeys ? 0 : trial.kills, perSecond: size.perSecond, isFinished: true },
+    { mostTwice: mostTwice(), perSecond: size.perSecond, isFinished: !stop.aborted },
   )
-  const found = [...trial.found, ...violations, ...unhandled(letters, reader.places)]
+  const found = [...trial.found, ...violations]
   if (gateway.ended !== undefined) found.push(`the gateway ended by itself: ${gateway.ended}`)
-  if (trial.kills * 2 < size.kills) found.push(`nothing was shown: ${trial.kills} kills before all was done`)
-  if (trial.moving * 2 < trial.kills) found.push(`nothing was shown: ${trial.moving} of ${trial.kills} lives did work`)
-  if (trial.keptOut === 0) found.push('nothing was shown: no second redrive was kept out')
-  if (peak < size.perSecond * LEAST_OF_RATE) found.push(`nothing was shown: ${peak} letters at most went in a second`)
+  if (!stop.aborted) found.push(...unhandled(letters, reader.places), ...notShown(trial, size, peak))
   for (const line of found.slice(0, SHOWN)) say(`  ${world.name}: ${line}`)
-  const { kills, moving, keptOut } = trial
-  return { world: world.name, kills, moving, keptOut, twice, peakPerSecond: peak, violations: found.length }
+  const { kills, moving, keptOut, outages, outlived } = trial
+  const figures = { kills, moving, keptOut, outages, outlived, twice, peakPerSecond: peak }
+  return { world: world.name, ...figures, violations: found.length }
+}
+
+/** What did not happen, without which the rest says nothing. */
+function notShown({ kills, moving, keptOut, outages }: Trial, size: Size, peak: number): string[] {
+  const lines: string[] = []
+  if (kills * 2 < size.kills) lines.push(`${kills} kills before all was done`)
+  if (moving * 2 < kills) lines.push(`${moving} of ${kills} lives did work`)
+  if (keptOut === 0) lines.push('no second redrive was kept out')
+  if (outages === 0) lines.push('the gateway did not die')
+  if (peak < size.perSecond * LEAST_OF_RATE) lines.push(`${peak} letters at most went in a second`)
+  return lines.map((line) => `nothing was shown: ${line}`)
 }
 
 /** Puts the letters where they are to be, and makes the group known. */
@@ -142,21 +161,33 @@ async function fill(world: World, folder: string, letters: readonly DeadLetter[]
   await putAll(store, letters)
 }
 
+interface TrialScope {
+  readonly settings: RedriveSettings
+  readonly size: Size
+  readonly broker: Broker
+  readonly gateway: GatewayProcess
+  readonly random: () => number
+}
+
 /** The lives of the redrive of one world. */
 class Trial {
   kills = 0
   moving = 0
   keptOut = 0
+  outages = 0
+  outlived = 0
   readonly found: string[] = []
   readonly #settings: RedriveSettings
   readonly #size: Size
   readonly #broker: Broker
+  readonly #gateway: GatewayProcess
   readonly #random: () => number
 
-  constructor(settings: RedriveSettings, size: Size, broker: Broker, random: () => number) {
+  constructor({ settings, size, broker, gateway, random }: TrialScope) {
     this.#settings = settings
     this.#size = size
     this.#broker = broker
+    this.#gateway = gateway
     this.#random = random
   }
 
@@ -177,25 +208,49 @@ class Trial {
       const wanted = before + Math.floor(onAverage * (0.5 + this.#random()))
       while (redrive.isRunning && (await this.#back()) < wanted) await sleep(LOOK_MS)
       await sleep((1_000 / perSecond) * this.#random())
+      // In another fifth the gateway dies first.
+      if (number % 5 === 2 && redrive.isRunning) await this.#outage(redrive)
     }
     if (!redrive.isRunning) {
       const { status, text } = await redrive.ended
       if (status === 0) return false
+      const mayFail = number % 5 === 2 && /^ended +failed/m.test(text)
+      if (mayFail || isLapsed(text)) return await this.#over(before)
       this.found.push(`life ${number} ended by itself with status ${status}: ${text}`)
       return this.found.length < SHOWN
     }
     await redrive.kill()
+    return await this.#over(before)
+  }
+
+  /** A life is over, and its lock lapses. */
+  async #over(before: number): Promise<true> {
     this.kills += 1
     if ((await this.#back()) > before) this.moving += 1
     await sleep(LAPSED_MS)
     return true
   }
 
-  /** Lets one run to the end. */
+  /** Kills the gateway, and with it whatever stands in it. It is back after a while. */
+  async #outage(redrive: RedriveProcess): Promise<void> {
+    await this.#gateway.kill()
+    this.outages += 1
+    await sleep(OUTAGE_MS * this.#random())
+    await this.#gateway.start()
+    await sleep(AFTER_OUTAGE_MS)
+    if (redrive.isRunning) this.outlived += 1
+  }
+
+  /** Lets it run to its end; again where it stood still for so long that its lock lapsed. */
   async finish(): Promise<void> {
-    await using redrive = startRedrive(this.#settings, 'the last')
-    const { status, text } = await redrive.ended
-    if (status !== 0) this.found.push(`the last run ended with status ${status}: ${text}`)
+    for (let tries = 0; ; tries += 1) {
+      await using redrive = startRedrive(this.#settings, 'the last')
+      const { status, text } = await redrive.ended
+      if (status === 0) return
+      if (tries < MOST_LAST && isLapsed(text)) continue
+      this.found.push(`the last run ended with status ${status}: ${text}`)
+      return
+    }
   }
 
   /** Starts a second redrive beside one that has the lock. */
@@ -224,6 +279,7 @@ interface Reader extends AsyncDisposable {
 }
 
 const PATIENCE_MS = 20_000
+const BETWEEN_RUNS_MS = 200
 
 /** The group itself, which reads what comes back. */
 function consume(broker: Broker): Reader {
@@ -235,10 +291,19 @@ function consume(broker: Broker): Reader {
     called.lastAt = performance.now()
     places.add(`${partition}/${offset}`)
   })
-  const consumer = createConsumer(app, { broker, deadLetters: memoryDeadLetters(), groupInstanceId: 'reader' })
+  const consumer = createConsumer(app, {
+    broker,
+    deadLetters: memoryDeadLetters(),
+    groupInstanceId: 'reader',
+    // What it holds when the gateway dies it cannot give back.
+    claimTtlMs: CLAIM_TTL_MS,
+  })
   const working = (async () => {
     const { signal } = stopping
-    while (!signal.aborted) await consumer.run({ runId: randomId(), signal, budget: { runMs: 5_000 } })
+    while (!signal.aborted) {
+      await consumer.run({ runId: randomId(), signal, budget: { runMs: 5_000 } })
+      await sleep(BETWEEN_RUNS_MS)
+    }
   })()
   return {
     places,
@@ -251,6 +316,11 @@ function consume(broker: Broker): Reader {
       await working
     },
   }
+}
+
+/** A process that the machine lets stand still for longer than its lock lasts ends, and says so. */
+function isLapsed(text: string): boolean {
+  return /^ended +lock-lost/m.test(text)
 }
 
 function unhandled(letters: readonly DeadLetter[], places: ReadonlySet<string>): string[] {
