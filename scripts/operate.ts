@@ -6,11 +6,12 @@ import { appendFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
 import { createOperations } from '../src/operations.ts'
-import type { MovedPartition, Operations, OperationsStatus, SeekTarget } from '../src/operations.ts'
-import type { Paused } from '../src/operations/state.ts'
+import type { BackfillReport, MovedPartition, Operations, OperationsStatus, SeekTarget } from '../src/operations.ts'
+import type { BackfillOrder, Paused } from '../src/operations/state.ts'
 import { brokerDrivers } from '../src/runtimes/broker-drivers.ts'
 import { noticeLog } from '../src/runtimes/log-line.ts'
 import { openBroker } from '../src/runtimes/open-broker.ts'
+import { stopSignal } from '../src/runtimes/stop-signal.ts'
 import { appOf, columns, numberOf, runCommand, timeOf, UsageError, whoRuns } from './operator-command.ts'
 
 const help = `Usage: npm run operate -- <verb> [options]
@@ -20,13 +21,17 @@ const help = `Usage: npm run operate -- <verb> [options]
   skip                 passes one record over: --topic, --partition, --offset, --reason
   pause                handles nothing of the group, or of --topic, until it is resumed; offsets stay
   resume               takes a pause back: of the group, or of --topic
+  backfill             replays a range of a topic into this group only: --topic, --from <where>, --until <where> (latest)
+  resume-backfill      goes on with one that did not end: --topic
+  stop-backfill        takes one back, wherever it runs: --topic
 
 Where to: an offset, earliest, latest, or a time as 2026-01-31T12:00:00Z (the first record at or after it).
 
 Options:
-  --topic <name>  --partition <n>  --offset <n>  --to <where>
+  --topic <name>  --partition <n>  --offset <n>  --to <where>  --from <where>  --until <where>
+  --per-second <n>     most records that a backfill replays in a second (100)
   --reason <text>      why, for the audit
-  --dry-run            seek and skip say what they would do, and do nothing
+  --dry-run            seek, skip and backfill say what they would do, and do nothing
   --wait <seconds>     seek and skip wait so long for runs that are on; new ones are kept out meanwhile (0)
   --actor <name>       who does this, for the audit; the user of this machine
   --audit <path>       appends the audit records as lines of JSON
@@ -44,6 +49,9 @@ const flags = {
   partition: { type: 'string' },
   offset: { type: 'string' },
   to: { type: 'string' },
+  from: { type: 'string' },
+  until: { type: 'string' },
+  'per-second': { type: 'string' },
   reason: { type: 'string' },
   'dry-run': { type: 'boolean', default: false },
   wait: { type: 'string' },
@@ -61,8 +69,11 @@ interface Verb {
   /** Flags that it cannot do without. */
   readonly needs: readonly (keyof Flags)[]
   /** Reads what was asked for, and gives what does it and what is printed, as text and as JSON. */
-  readonly read: (values: Flags) => (operations: Operations) => Promise<readonly [text: string, json: unknown]>
+  readonly read: (values: Flags) => (operations: Operations) => Promise<Done>
 }
+
+/** What is printed, as text and as JSON; and the exit status where it is not 0. */
+type Done = readonly [text: string, json: unknown, status?: number]
 
 const verbs: Readonly<Record<string, Verb>> = {
   status: {
@@ -79,7 +90,12 @@ const verbs: Readonly<Record<string, Verb>> = {
     read(values) {
       const { topic = '', to = '' } = values
       const partition = numberOf('partition', values.partition)
-      const asked = { ...common(values), topic, to: targetOf(to), ...(partition === undefined ? {} : { partition }) }
+      const asked = {
+        ...common(values),
+        topic,
+        to: targetOf('to', to),
+        ...(partition === undefined ? {} : { partition }),
+      }
       return async (operations) => {
         const moved = await operations.seek(asked)
         return [movedText(moved, values), moved]
@@ -98,6 +114,44 @@ const verbs: Readonly<Record<string, Verb>> = {
         const moved = await operations.skip(asked)
         return [movedText([moved], values), moved]
       }
+    },
+  },
+  backfill: {
+    takes: ['topic', 'partition', 'from', 'until', 'per-second', 'dry-run'],
+    needs: ['topic', 'from'],
+    read(values) {
+      const { topic = '', from = '', until = 'latest' } = values
+      const partition = numberOf('partition', values.partition)
+      const perSecond = numberOf('per-second', values['per-second'])
+      const asked = {
+        ...operatorOf(values),
+        topic,
+        from: targetOf('from', from),
+        until: targetOf('until', until),
+        ...(partition === undefined ? {} : { partition }),
+        ...(perSecond === undefined ? {} : { perSecond }),
+      }
+      return async (operations) => {
+        if (!values['dry-run']) return backfilled(await operations.backfill({ ...asked, signal: stopSignal() }))
+        const plan = await operations.planBackfill(asked)
+        return [`${rangesText(plan)}\n${plan.records} records at most. Nothing was changed.`, plan]
+      }
+    },
+  },
+  'resume-backfill': {
+    takes: ['topic'],
+    needs: ['topic'],
+    read: (values) => async (operations) => {
+      const asked = { ...operatorOf(values), topic: values.topic ?? '', signal: stopSignal() }
+      return backfilled(await operations.resumeBackfill(asked))
+    },
+  },
+  'stop-backfill': {
+    takes: ['topic'],
+    needs: ['topic'],
+    read: (values) => async (operations) => {
+      const order = await operations.stopBackfill({ ...operatorOf(values), topic: values.topic ?? '' })
+      return [`${rangesText(order)}\nIt is stopped. What was replayed already is handled.`, order]
     },
   },
   pause: {
@@ -143,9 +197,9 @@ async function main(): Promise<number> {
     log: noticeLog,
     ...(audit === undefined ? {} : { audit: (record) => appendFileSync(audit, `${JSON.stringify(record)}\n`) }),
   })
-  const [text, json] = await run(operations)
+  const [text, json, status = 0] = await run(operations)
   console.log(values.json ? JSON.stringify(json) : text)
-  return 0
+  return status
 }
 
 /** A flag that is passed over may have been meant to keep something from happening. */
@@ -174,9 +228,21 @@ function pauseOf(values: Flags) {
   return { ...operatorOf(values), ...(topic === undefined ? {} : { topic }) }
 }
 
-function targetOf(text: string): SeekTarget {
+function targetOf(flag: string, text: string): SeekTarget {
   if (text === 'earliest' || text === 'latest') return text
-  return /^\d+$/.test(text) ? Number(text) : { timeMs: timeOf('to', text) }
+  return /^\d+$/.test(text) ? Number(text) : { timeMs: timeOf(flag, text) }
+}
+
+function backfilled(report: BackfillReport): Done {
+  const { ended, replayed, left, durationMs, cause } = report
+  const counts = { replayed, left, seconds: (durationMs / 1_000).toFixed(1), ended }
+  const text = columns(Object.entries(counts).map(([name, count]) => [name, String(count)]))
+  return [cause === undefined ? text : `${text}\ncause: ${cause.message}`, report, ended === 'done' ? 0 : 1]
+}
+
+function rangesText({ topic, ranges }: Pick<BackfillOrder, 'topic' | 'ranges'>): string {
+  const rows = ranges.map(({ partition, from, until }) => [`${topic}[${partition}]`, String(from), String(until)])
+  return columns([['partition', 'from', 'until'], ...rows])
 }
 
 function movedText(moved: readonly MovedPartition[], { 'dry-run': isDryRun }: Flags): string {
@@ -199,7 +265,7 @@ function pausedText({ group, topics, keys }: Paused): string {
   return `paused: ${parts.length === 0 ? 'nothing' : parts.join(', ')}`
 }
 
-function statusText({ groupId, isHeeded, paused, members, partitions }: OperationsStatus): string {
+function statusText({ groupId, isHeeded, paused, backfills, members, partitions }: OperationsStatus): string {
   const rows = partitions.map(({ topic, partition, committedOffset, logStartOffset, logEndOffset, lag }) => [
     `${topic}[${partition}]`,
     offsetText(committedOffset),
@@ -215,6 +281,7 @@ function statusText({ groupId, isHeeded, paused, members, partitions }: Operatio
     `group ${groupId}`,
     isHeeded ? pausedText(paused) : 'Its runs do not ask what is paused: set operations: true in defineApp.',
     columns([['partition', 'committed', 'lag', 'the log has'], ...rows]),
+    ...backfills.map((order) => `a backfill of at most ${order.perSecond} records in a second:\n${rangesText(order)}`),
     ...(instances.length === 0 ? [] : [columns([['instance', 'doing', 'holds'], ...instances])]),
   ].join('\n\n')
 }

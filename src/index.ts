@@ -112,6 +112,10 @@ export type {
 export type { MemoryIdempotencyOptions } from './idempotency/memory.ts'
 export type { Log, LogEvent, LogLevel, LogValue } from './logger.ts'
 export type {
+  BackfillOptions,
+  BackfillPlan,
+  BackfillProgress,
+  BackfillReport,
   MovedPartition,
   Operations,
   OperationsOptions,
@@ -119,9 +123,11 @@ export type {
   OperatorOptions,
   PartitionStatus,
   PauseOptions,
+  ResumeBackfillOptions,
   SeekOptions,
   SeekTarget,
   SkipOptions,
+  StopBackfillOptions,
 } from './operations.ts'
 export type { OperationAudit, OperationAuditSink, OperationVerb } from './operations/frame.ts'
 export type { BackfillOrder, Paused, PausedKey } from './operations/state.ts'

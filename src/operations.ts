@@ -7,13 +7,16 @@ import { groupNameProblem } from './app.ts'
 import type { App } from './app.ts'
 import { DEFAULT_CLAIM_TTL_MS, MAX_OFFSET } from './broker.ts'
 import type { Broker, MemberDescription } from './broker.ts'
-import { systemClock } from './clock.ts'
+import { sleep, systemClock } from './clock.ts'
 import type { Clock } from './clock.ts'
-import { ConfigError } from './errors.ts'
+import type { RunCause } from './consumer/report.ts'
+import { ConfigError, KedgeError } from './errors.ts'
 import type { Log } from './logger.ts'
+import { beginBackfill, orderOf, planBackfill, withoutOrder } from './operations/backfill.ts'
 import { checkOperator, operated } from './operations/frame.ts'
 import type { OperationAuditSink, OperationsSettings } from './operations/frame.ts'
 import { changePaused } from './operations/pause.ts'
+import { replay } from './operations/replay.ts'
 import { planSeek, seek } from './operations/seek.ts'
 import { planSkip, skip } from './operations/skip.ts'
 import type { BackfillOrder, Paused } from './operations/state.ts'
@@ -83,6 +86,62 @@ export interface PauseOptions extends OperatorOptions {
   readonly topic?: string
 }
 
+/** What is replayed, and how. */
+export interface BackfillOptions extends OperatorOptions {
+  readonly topic: string
+  /** @default all of the topic */
+  readonly partition?: number
+  /** The first offset, or the first at or after a time. */
+  readonly from: SeekTarget
+  /** Up to here, and not this one. @default 'latest', as it is when it begins */
+  readonly until?: SeekTarget
+  /** Most records in a second. @default 100, legal 0.01 to 10000 */
+  readonly perSecond?: number
+  /** Aborted: the page in hand is finished, then it ends, and can be resumed. */
+  readonly signal?: AbortSignal
+  /** Takes what was done after each page. Must return at once. */
+  readonly onProgress?: (progress: BackfillProgress) => void
+}
+
+/** Which backfill goes on. */
+export interface ResumeBackfillOptions extends OperatorOptions, Pick<BackfillOptions, 'signal' | 'onProgress'> {
+  readonly topic: string
+}
+
+/** Which backfill is taken back. */
+export interface StopBackfillOptions extends OperatorOptions {
+  readonly topic: string
+}
+
+/** What a backfill would replay. */
+export interface BackfillPlan extends Pick<BackfillOrder, 'topic' | 'ranges'> {
+  /** Offsets in the ranges. Where records were deleted in between there are fewer. */
+  readonly records: number
+}
+
+/** How far a backfill is. */
+export interface BackfillProgress {
+  /** Records that this process has replayed. */
+  readonly replayed: number
+  /** Offsets that are left. */
+  readonly left: number
+}
+
+/** What a backfill did. */
+export interface BackfillReport extends BackfillProgress {
+  readonly groupId: string
+  readonly id: string
+  readonly topic: string
+  /**
+   * Why it ended: everything is replayed, somebody stopped it, its signal was aborted, its lock lapsed and another process may
+   * go on with it, or a call failed for good. All but the first two can be resumed.
+   */
+  readonly ended: 'done' | 'stopped' | 'aborted' | 'lock-lost' | 'failed'
+  /** With `failed` and `lock-lost`. */
+  readonly cause?: RunCause
+  readonly durationMs: number
+}
+
 /** A partition whose committed offset was changed, or would be. */
 export interface MovedPartition extends TopicPartition {
   /** -1 where nothing was committed. */
@@ -143,9 +202,31 @@ export interface Operations {
   /** Takes a pause back. What else is paused stays paused. */
   resume(options: PauseOptions): Promise<Paused>
 
+  /**
+   * Replays a range of a topic into the group, beside what it reads, and to no other group: through its redrive topic, with a
+   * rate of its own. Records keep their coordinates, and their order in each partition. One backfill of a topic at a time.
+   * Resolves when it ended; a process that was killed leaves one that can be resumed, and does at most one page twice.
+   */
+  backfill(options: BackfillOptions): Promise<BackfillReport>
+
+  /** What a backfill would replay. Writes nothing. */
+  planBackfill(options: Omit<BackfillOptions, 'signal' | 'onProgress'>): Promise<BackfillPlan>
+
+  /** Goes on with a backfill that was begun and has not ended, whoever began it. */
+  resumeBackfill(options: ResumeBackfillOptions): Promise<BackfillReport>
+
+  /** Takes a backfill back. A process that is at it ends within a second or two; what is replayed already is handled. */
+  stopBackfill(options: StopBackfillOptions): Promise<BackfillOrder>
+
   /** Where the group stands. Writes nothing, keeps nobody out, and leaves no audit record. */
   status(): Promise<OperationsStatus>
 }
+
+const DEFAULT_PER_SECOND = 100
+/** Between two tries to write down that a backfill has ended. */
+const PATIENCE_MS = 1_000
+/** The last time that a date has. */
+const MAX_DATE_MS = 8.64e15
 
 /**
  * Makes the verbs of a group.
@@ -157,11 +238,11 @@ export function createOperations(options: OperationsOptions): Operations {
     async seek(asked) {
       const { actor, reason, topic, partition, to, waitMs = 0, dryRun = false } = asked
       checkOperator(asked)
-      checkTarget(to)
+      checkTarget('to', to)
       checkPartition(partition)
       check('waitMs', waitMs, 0, 900_000)
       if (dryRun) return await planSeek(settings, asked, new RedriveCalls(settings))
-      const target = { topic, partition, to: typeof to === 'object' ? new Date(to.timeMs).toISOString() : to }
+      const target = { topic, partition, to: targetText(to) }
       return await operated(settings, { verb: 'seek', actor, ...reasonOf(reason), target }, (work) =>
         seek(settings, asked, work),
       )
@@ -179,9 +260,78 @@ export function createOperations(options: OperationsOptions): Operations {
       return await operated(settings, { verb: 'skip', actor, reason, target }, (work) => skip(settings, asked, work))
     },
 
+    async backfill(asked) {
+      const { actor, reason, topic, partition, from, until = 'latest', perSecond = DEFAULT_PER_SECOND } = asked
+      checkBackfill(asked)
+      const target = { topic, partition, from: targetText(from), until: targetText(until), perSecond }
+      const order = await operated(settings, { verb: 'backfill', actor, ...reasonOf(reason), target }, (work) =>
+        beginBackfill(settings, { ...asked, perSecond }, work),
+      )
+      return await replayed(settings, order, asked)
+    },
+
+    async planBackfill(asked) {
+      checkBackfill(asked)
+      return await planBackfill(settings, asked, new RedriveCalls(settings))
+    },
+
+    async resumeBackfill(asked) {
+      const { actor, reason, topic } = asked
+      checkOperator(asked)
+      const verb = 'resume-backfill'
+      const order = await operated(settings, { verb, actor, ...reasonOf(reason), target: { topic } }, (work) =>
+        Promise.resolve({ result: orderOf(settings, topic, work) }),
+      )
+      return await replayed(settings, order, asked)
+    },
+
+    async stopBackfill(asked) {
+      const { actor, reason, topic } = asked
+      checkOperator(asked)
+      return await operated(
+        settings,
+        { verb: 'stop-backfill', actor, ...reasonOf(reason), target: { topic } },
+        (work) => Promise.resolve(withoutOrder(orderOf(settings, topic, work), work)),
+      )
+    },
+
     pause: async (asked) => await change(settings, asked, 'pause'),
     resume: async (asked) => await change(settings, asked, 'resume'),
     status: async () => await statusOf(settings, new RedriveCalls(settings)),
+  }
+}
+
+/** Replays, and takes the order back when all of it is done. */
+async function replayed(
+  settings: OperationsSettings,
+  order: BackfillOrder,
+  { actor, signal, onProgress }: ResumeBackfillOptions,
+): Promise<BackfillReport> {
+  const report = await replay(settings, order, { signal, onProgress })
+  if (report.ended !== 'done') return report
+  const { id, topic, replayed: records } = report
+  // Where another verb is active for longer than this, the order stays, and resuming it finds nothing left to do.
+  await patiently(settings, () =>
+    operated(settings, { verb: 'end-backfill', actor, target: { topic, id, records } }, (work) =>
+      Promise.resolve(withoutOrder(order, work)),
+    ),
+  )
+  return report
+}
+
+/** Tries again while another verb is active. */
+async function patiently(settings: OperationsSettings, verb: () => Promise<unknown>): Promise<void> {
+  const { clock, claimTtlMs } = settings
+  const until = clock.monotonic() + claimTtlMs + PATIENCE_MS
+  for (;;) {
+    try {
+      await verb()
+      return
+    } catch (error) {
+      const isHeld = error instanceof KedgeError && error.code === 'CLAIM_HELD'
+      if (!isHeld || clock.monotonic() >= until) throw error
+      await sleep(clock, PATIENCE_MS)
+    }
   }
 }
 
@@ -227,10 +377,24 @@ function checkPartition(partition: number | undefined): void {
   if (partition !== undefined) check('partition', partition, 0, 2 ** 31 - 1)
 }
 
-function checkTarget(to: SeekTarget): void {
-  if (to === 'earliest' || to === 'latest') return
-  if (typeof to === 'number') return check('to', to, 0, MAX_OFFSET)
+function checkTarget(name: string, target: SeekTarget): void {
+  if (target === 'earliest' || target === 'latest') return
+  if (typeof target === 'number') return check(name, target, 0, MAX_OFFSET)
   // A time that no date has cannot stand in an audit.
-  if (Math.abs(to.timeMs) <= 8.64e15) return
-  throw new ConfigError(`Cannot operate: to.timeMs is ${to.timeMs}: give milliseconds since the epoch.`)
+  if (Math.abs(target.timeMs) <= MAX_DATE_MS) return
+  throw new ConfigError(`Cannot operate: ${name}.timeMs is ${target.timeMs}: give milliseconds since the epoch.`)
+}
+
+function targetText(target: SeekTarget): string | number {
+  return typeof target === 'object' ? new Date(target.timeMs).toISOString() : target
+}
+
+function checkBackfill(asked: BackfillOptions): void {
+  const { partition, from, until = 'latest', perSecond = DEFAULT_PER_SECOND } = asked
+  checkOperator(asked)
+  checkPartition(partition)
+  checkTarget('from', from)
+  checkTarget('until', until)
+  if (perSecond >= 0.01 && perSecond <= 10_000) return
+  throw new ConfigError(`Cannot operate: perSecond is ${perSecond}: give a number from 0.01 to 10000.`)
 }

@@ -15,7 +15,15 @@ import type { OperationsState, Paused } from './state.ts'
 import { OperationsTopic } from './topic.ts'
 
 /** What an operator may do to a group. */
-export type OperationVerb = 'seek' | 'skip' | 'pause' | 'resume' | 'backfill' | 'stop-backfill'
+export type OperationVerb =
+  | 'seek'
+  | 'skip'
+  | 'pause'
+  | 'resume'
+  | 'backfill'
+  | 'resume-backfill'
+  | 'end-backfill'
+  | 'stop-backfill'
 
 /** Who did what to a group. Never holds a record's value. */
 export interface OperationAudit {

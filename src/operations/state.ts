@@ -24,14 +24,13 @@ export interface PausedKey {
   readonly key: string
 }
 
-/** A backfill that was started and has not ended, or was told to stop. */
+/** A backfill that was started, and has neither ended nor been stopped. */
 export interface BackfillOrder {
   readonly id: string
   readonly topic: string
   /** What is replayed of each partition: from an offset, up to another one that is not replayed any more. */
   readonly ranges: readonly { readonly partition: number; readonly from: Offset; readonly until: Offset }[]
   readonly perSecond: number
-  readonly isStopped: boolean
 }
 
 /** Everything that is in force. */

@@ -38,7 +38,7 @@ export class RedriveTopics {
 
   /** Whether a letter may come back. Asks the broker for its topics once, and not at all where there is an app. */
   async verdictOf({ record, redriveCount }: Pick<DeadLetter, 'record' | 'redriveCount'>): Promise<Verdict> {
-    if (!(await this.#isRead(record.topic))) return 'unread'
+    if (!(await this.isRead(record.topic))) return 'unread'
     return redriveCount >= this.#scope.maxRedrives ? 'quarantined' : 'redrivable'
   }
 
@@ -49,7 +49,7 @@ export class RedriveTopics {
   async append(letter: DeadLetter, record: ConsumerRecord = letter.record): Promise<void> {
     const { broker, groupId, calls } = this.#scope
     const name = redriveTopicName(record.topic, groupId) ?? ''
-    const partitions = await this.#prepare(name, record.topic)
+    const partitions = await this.prepare(name, record.topic)
     const { attempts } = letter
     const redriveCount = letter.redriveCount + 1
     const back = returning(name, { groupId, record, attempts, dueAtMs: 0, redriveCount })
@@ -63,7 +63,8 @@ export class RedriveTopics {
     await calls.make((call) => appendOnce({ broker, records: [placed], idempotencyKey }, call))
   }
 
-  async #isRead(source: string): Promise<boolean> {
+  /** Whether the group reads what comes back to a topic. Asks the broker as `verdictOf` does. */
+  async isRead(source: string): Promise<boolean> {
     const { app, groupId } = this.#scope
     const name = redriveTopicName(source, groupId)
     if (name === undefined || name === source) return false
@@ -82,7 +83,7 @@ export class RedriveTopics {
   }
 
   /** Makes the topic where it is missing, and sees to it that the group begins at its start. Gives its partitions. */
-  async #prepare(name: string, source: string): Promise<number> {
+  async prepare(name: string, source: string): Promise<number> {
     const known = this.#ready.get(name)
     if (known !== undefined) return known
     const { app } = this.#scope

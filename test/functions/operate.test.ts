@@ -14,6 +14,7 @@ import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { bytesOf } from '../../src/record.ts'
 import { startGateway } from '../support/gateway.ts'
 import { app } from '../support/operated-app.ts'
+import { until } from '../support/until.ts'
 
 // Each command is a process.
 vi.setConfig({ testTimeout: 60_000 })
@@ -74,6 +75,7 @@ function operateProcess(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Answ
   })
 }
 
+const back = { topic: 'orders.shop-redrive', partition: 0 }
 const one = ['--topic', 'orders', '--partition', '0']
 
 describe('npm run operate', () => {
@@ -133,6 +135,30 @@ describe('npm run operate', () => {
     expect(paused).toMatchObject({ ended: 'paused', polled: 0 })
     expect(resume.output).toBe('paused: nothing\n')
     expect(resumed).toMatchObject({ polled: 2, stopped: [{ offset: 1 }] })
+  })
+
+  test('backfills what was handled before, at its rate, and can be stopped from elsewhere', async () => {
+    await using shop = await openShop()
+    const range = ['--topic', 'orders', '--from', '0']
+
+    const plan = await shop.operate('backfill', ...range, '--until', '1', '--dry-run', '--json')
+    const backfill = await shop.operate('backfill', ...range, '--until', '1')
+    const slow = shop.operate('backfill', ...range, '--per-second', '0.01')
+    await until(async () => ((await shop.broker.offsets([back], 'latest'))[0]?.offset ?? 0) === 2, {
+      timeoutMs: 20_000,
+    })
+    const status = await shop.operate('status')
+    const stop = await shop.operate('stop-backfill', '--topic', 'orders')
+    const stopped = await slow
+
+    expect(JSON.parse(plan.output)).toMatchObject({ records: 1 })
+    expect(backfill.status).toBe(0)
+    expect(backfill.output).toMatch(/^replayed +1$/m)
+    expect(status.output).toContain('a backfill of at most 0.01 records in a second')
+    expect(stop.output).toContain('It is stopped.')
+    expect(stopped.status).toBe(1)
+    expect(stopped.output).toMatch(/^ended +stopped$/m)
+    expect(await shop.drain()).toMatchObject({ handled: 2 })
   })
 
   test('is refused with the reason, and ends with 1', async () => {

@@ -1,57 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import type { Broker } from '../../src/broker.ts'
-import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import type { BrokerError } from '../../src/errors.ts'
 import { textOf } from '../../src/record.ts'
 import { finish } from '../support/consumer.ts'
+import { deaths, Killer } from '../support/killer.ts'
 import { openRedriveBench, REDRIVE_TOPIC, systems } from './bench.ts'
 import type { RedriveBench } from './bench.ts'
 
 const actor = 'test'
 const values = ['a', 'b', 'c', 'd']
-
-/** What becomes of the call at which the redrive dies, and of all after it. */
-const deaths = [
-  { how: 'before a call was made', isMade: false, isHeard: false },
-  { how: 'before it heard the answer', isMade: true, isHeard: false },
-  { how: 'by a call that fails', isMade: false, isHeard: true },
-  { how: 'by a call that succeeds and says it failed', isMade: true, isHeard: true },
-]
-
-/** Counts the calls of a redrive to its broker and store; from the fatal one on nothing is answered any more. */
-class Killer {
-  calls = 0
-  readonly #fatal: number
-  readonly #death: (typeof deaths)[number]
-
-  constructor(fatal: number, death: (typeof deaths)[number]) {
-    this.#fatal = fatal
-    this.#death = death
-  }
-
-  get hasKilled(): boolean {
-    return this.calls >= this.#fatal
-  }
-
-  watch<T extends Broker | DeadLetterStore>(target: T, features: object = {}): T {
-    return new Proxy(target, {
-      get: (_, name) => {
-        const value = Reflect.get(target, name) as unknown
-        if (name === 'features') return { ...target.features, ...features }
-        if (typeof value !== 'function') return value
-        return async (...args: unknown[]) => await this.#call(() => Reflect.apply(value, target, args) as unknown)
-      },
-    })
-  }
-
-  async #call(make: () => unknown): Promise<unknown> {
-    this.calls += 1
-    if (this.calls < this.#fatal) return await make()
-    if (this.calls === this.#fatal && this.#death.isMade) await make()
-    if (this.#death.isHeard) throw new Error('killed')
-    return await new Promise(() => undefined)
-  }
-}
 
 /** Redrives until the fatal call. False where the run was over before. */
 async function redriveUntilKilled(bench: RedriveBench, killer: Killer, features: object): Promise<boolean> {
