@@ -422,3 +422,28 @@ async function goneServer(): Promise<{ url: string }> {
   await using server = await startServer(() => undefined)
   return { url: server.url }
 }
+
+describe('rest › who counts requests', () => {
+  test('is told of each before it is sent', async () => {
+    await using server = await startServer((response) => json(response, 503, errorBody(503)))
+    await using broker = restBroker({ url: server.url })
+    const sentBefore: number[] = []
+    const onRequest = (): void => void sentBefore.push(server.requests.length)
+
+    await refusal(broker.topics({ onRequest }), 'OVERLOADED')
+    await refusal(broker.produce([record('orders', 'v')], {}, { onRequest }), 'OVERLOADED')
+
+    expect(sentBefore).toEqual([0, 1])
+  })
+
+  test('keeps one from being sent', async () => {
+    await using server = await startServer((response) => json(response, 200, []))
+    await using broker = restBroker({ url: server.url })
+    const onRequest = (): never => {
+      throw new RangeError('enough')
+    }
+
+    await expect(broker.topics({ onRequest })).rejects.toThrow('enough')
+    expect(server.requests).toHaveLength(0)
+  })
+})

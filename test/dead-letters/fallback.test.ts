@@ -48,6 +48,23 @@ for (const [name, stores] of [
 }
 
 describe('a put', () => {
+  test('tells each store that it asks who counts requests', async () => {
+    const onRequest = (): void => undefined
+    const counters: unknown[] = []
+    const stores = [failing(failureOf('DEAD_LETTER_STORE_UNAVAILABLE')), failing(undefined)].map((store) => {
+      const put = store.put.bind(store)
+      store.put = async (one, call) => {
+        counters.push(call?.onRequest)
+        await put(one, call)
+      }
+      return store
+    })
+
+    await fallbackDeadLetters(stores).put(letter(), { onRequest })
+
+    expect(counters).toEqual([onRequest, onRequest])
+  })
+
   test('goes to the first store alone where that takes it', async () => {
     const [first, second] = [failing(undefined), failing(undefined)]
 
