@@ -67,7 +67,7 @@ async function openWorld(seed: number): Promise<World> {
 /** The offset in each partition before which everything is handled or a dead letter. */
 async function settledTo(world: World): Promise<number[]> {
   const { items } = await world.letters.list({ limit: 1000 })
-  const dead = new Set(items.map(({ record }) => `${record.partition}:${record.offset}`))
+  const dead = new Set(items.map(({ record }) => placeOf(record)))
   return Array.from({ length: PARTITIONS }, (_, partition) => {
     let offset = 0
     while (world.handled.has(`${partition}:${offset}`) || dead.has(`${partition}:${offset}`)) offset += 1
@@ -90,8 +90,15 @@ async function expectAllDone(world: World, seed: number): Promise<void> {
     await world.clock.advance(5_000)
   }
   expect(await world.committed(), `seed ${seed}`).toEqual([RECORDS, RECORDS, RECORDS])
-  expect(world.handled.size, `seed ${seed}`).toBe(PARTITIONS * (RECORDS - 1))
-  expect((await world.letters.list()).items, `seed ${seed}`).toHaveLength(PARTITIONS)
+  const letters = (await world.letters.list({ limit: 1000 })).items
+  // Processes die here for no fault of a record. One that was in hand in two of these deaths is set aside.
+  const inDeaths = letters.filter(({ reason }) => reason === 'crashed').map(({ record }) => placeOf(record))
+  expect(new Set([...world.handled.keys(), ...inDeaths]).size, `seed ${seed}`).toBe(PARTITIONS * (RECORDS - 1))
+  expect(letters, `seed ${seed}`).toHaveLength(PARTITIONS + inDeaths.length)
+}
+
+function placeOf({ partition, offset }: { readonly partition: number; readonly offset: number }): string {
+  return `${partition}:${offset}`
 }
 
 describe('whatever fails', () => {

@@ -80,8 +80,9 @@ test('stays what it was: stored letters keep theirs', () => {
 test('is made of any message in no time, however it is built', () => {
   fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => of(text).length === 16))
   for (const part of ['"', "'", "'a", '1', '1:', '1,', 'a1', '0-', 'mon 1 ', ' +', '2026-11-27 ', '\n "']) {
-    const startedAt = performance.now()
+    const before = process.cpuUsage()
     of(part.repeat(100_000))
-    expect(performance.now() - startedAt, JSON.stringify(part)).toBeLessThan(500)
+    // What is quadratic takes minutes. Processor time, for the machine may be busy with other things.
+    expect(process.cpuUsage(before).user, JSON.stringify(part)).toBeLessThan(2_000_000)
   }
 })
