@@ -13,7 +13,7 @@ const config: KnipConfig = {
     'bench/workers/*.ts',
     'test/log/{holder,producer}.ts',
     'test/idempotency/{in-worker,contender}.ts',
-    'test/support/{put-letters,slow-consumer}.ts',
+    'test/support/{crashing-consumer,put-letters,slow-consumer}.ts',
     'test/support/letters-worker/worker.ts',
   ],
   project: ['{src,functions,scripts,test,bench,prove,examples}/**/*.ts', '*.config.ts'],

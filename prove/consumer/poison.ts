@@ -1,6 +1,6 @@
 /**
  * Among a thousand records one can never be handled: its bytes are not JSON, its schema refuses it, its handler throws, rejects,
- * hangs or overflows the stack. The others are handled; it becomes a dead letter, byte for byte; its partition gets past it.
+ * hangs, overflows the stack or ends its process. The others are handled; it becomes a dead letter, byte for byte; its partition gets past it.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { partitionKey } from '../../src/record.ts'
@@ -20,7 +20,10 @@ const kinds: readonly Fate[] = [
   'hangs',
   'overflows',
   'no route',
+  'ends its process',
 ]
+/** After so many it must be found: one without a name, and one with. */
+const DEATHS = 2
 const MAX_ATTEMPTS = 3
 const ATTEMPT_MS = 500
 const LONGEST_BACKOFF_MS = 200
@@ -48,6 +51,12 @@ export const poison: Scenario = {
     await world.open()
     const at = world.below(RECORDS)
     await world.produce(Array.from({ length: RECORDS }, (_, offset) => (offset === at ? kind : 'good')))
+    if (kind === 'ends its process') {
+      await world.drain()
+      judgeDeaths(world)
+      await judgeLetter(world, at, kind)
+      return await world.judge()
+    }
     await judgeTime(world, at)
     await world.drain()
     await judgeLetter(world, at, kind)
@@ -68,6 +77,14 @@ async function judgeTime(world: World, at: number): Promise<void> {
   }
   if (passedMs > WORST_MS) world.witness.complain(`the partition is not past ${at} after ${passedMs} ms`)
   await world.finish(running)
+}
+
+/** What died had to die, and everything else was handled, some of it more than once. */
+function judgeDeaths(world: World): void {
+  const deaths = world.started.filter(({ process }) => process.isDead).length
+  if (deaths !== DEATHS) world.witness.complain(`${deaths} processes died of one record`)
+  const others = new Set(world.started.flatMap(({ process }) => process.done.map(({ offset }) => offset))).size
+  if (others !== RECORDS - 1) world.witness.complain(`${others} of ${RECORDS - 1} good records were handled`)
 }
 
 async function judgeLetter(world: World, at: number, kind: Fate): Promise<void> {

@@ -394,7 +394,8 @@ export class World {
     product: Product,
   ): unknown {
     if (context.signal.aborted) throw new Error('too late')
-    if (fate === 'hangs') return new Promise(() => {})
+    if (fate === 'ends its process') process.kill()
+    if (fate === 'hangs' || process.isDead) return new Promise(() => {})
     if (fate !== 'good' && fate !== 'tombstone') {
       if (!process.at('attempt failed')) return new Promise(() => {})
       if (fate === 'overflows') return overflow(record.offset)

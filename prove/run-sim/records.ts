@@ -18,6 +18,7 @@ export type Fate =
   | 'wrong shape'
   /** The same, and deeper than a stack. */
   | 'too deep'
+  | 'ends its process'
 
 const poison: readonly Fate[] = ['throws', 'rejects', 'hangs', 'not JSON', 'no route', 'throws', 'rejects', 'overflows']
 

@@ -128,6 +128,21 @@ describe('a scenario of the consumer finds', () => {
     expect(await complaintsOf(poison, refuses, 1)).toContain('the partition is not past')
   })
 
+  test('a record that ends process after process', async () => {
+    const forgets: Bugs = {
+      broker: (broker) =>
+        withCalls(broker, {
+          poll: async (request, call) => {
+            const { formerRunLapsed: _, ...answer } = await broker.poll(request, call)
+            return answer
+          },
+        }),
+    }
+
+    expect(await complaintsOf(poison, forgets, 1, 8)).toContain('processes died of one record')
+    expect(await complaintsOf(poison, {}, 1, 8)).toBe('')
+  })
+
   test('handlers that begin out of order', async () => {
     expect(await complaintsOf(failurePlans, { ordering: 'none' })).toContain('is open, and the order is by')
   })

@@ -5,6 +5,8 @@ import { until } from './until.ts'
 
 export interface SpawnedProgram extends AsyncDisposable {
   readonly pid: number
+  /** Whether it has ended, however. */
+  hasEnded(): boolean
   /** Whole lines printed so far. */
   printed(): string[]
   /** Resolves when a line holds the text. */
@@ -62,6 +64,7 @@ export function spawnProgram(
   }
   return {
     pid: child.pid ?? 0,
+    hasEnded: () => child.exitCode !== null || child.signalCode !== null,
     printed,
     line: (text) => wait(() => printed().some((line) => line.includes(text)), `the line ${text}`),
     lines: (count) => wait(() => printed().length >= count, `${count} lines`),
