@@ -14,7 +14,7 @@ import type { Clock } from './clock.ts'
 import type { RunCause } from './consumer/report.ts'
 import { deadLetterReasons, isDeadLetterReason } from './dead-letter.ts'
 import type { DeadLetterId, DeadLetterQuery, DeadLetterStore } from './dead-letter.ts'
-import { ConfigError } from './errors.ts'
+import { abortError, ConfigError } from './errors.ts'
 import type { Log } from './logger.ts'
 import { systemRandom } from './random.ts'
 import type { Random } from './random.ts'
@@ -117,9 +117,10 @@ export interface RedriveReport extends RedriveCounts {
 export interface Redrive {
   /**
    * Counts the matching letters, by what they have in common. Writes nothing and keeps nobody out.
-   * @throws {DeadLetterStoreError} as the store does · {ConfigError} for a filter that cannot be read
+   * @throws {DeadLetterStoreError} as the store does · {ConfigError} for a filter that cannot be read · the reason of `signal`,
+   * which is looked at before each page
    */
-  plan(filter?: RedriveFilter): Promise<RedrivePlan>
+  plan(filter?: RedriveFilter, options?: { readonly signal?: AbortSignal }): Promise<RedrivePlan>
 
   /**
    * Hands matching letters back to their group, oldest first. Each of them once, however often it fails again meanwhile.
@@ -163,9 +164,12 @@ export function createRedrive(options: RedriveOptions): Redrive {
     topics: (calls: RedriveCalls) => new RedriveTopics({ broker, groupId, app, maxRedrives, calls }),
   }
   return {
-    async plan(filter = {}) {
+    async plan(filter = {}, { signal } = {}) {
       checkFilter(filter)
-      const calls = new RedriveCalls({ clock, random, callTimeoutMs })
+      const before = async (): Promise<void> => {
+        if (signal?.aborted === true) throw abortError(signal)
+      }
+      const calls = new RedriveCalls({ clock, random, callTimeoutMs, before })
       return await planOf({ store, groupId, calls, topics: scope.topics(calls) }, filter)
     },
 

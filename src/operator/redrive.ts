@@ -115,10 +115,10 @@ function plan(services: OperatorServices): Route {
     body: PlanIn,
     answers: { 200: PlanOut },
     errors: [...ofAll, 'GROUP_ID_NOT_FOUND'],
-    async handle({ params: { group }, body }, { broker, principal }) {
+    async handle({ params: { group }, body }, { broker, principal, request }) {
       principal.requireGroup('operate', group)
       const filter = checkedFilter(body?.filter ?? {})
-      const found = await (await redriveOf(services, broker, group)).plan(filter)
+      const found = await (await redriveOf(services, broker, group)).plan(filter, { signal: request.signal })
       if (found.letters === 0) await requireGroup(broker, group, callsOf(services))
       return { json: found }
     },

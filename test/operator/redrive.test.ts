@@ -300,6 +300,24 @@ describe('a plan', () => {
   })
 })
 
+test('a plan reads no further when its caller has gone', async () => {
+  const client = new AbortController()
+  let pages = 0
+  const slow = (letters: DeadLetterStore): DeadLetterStore => ({
+    ...letters,
+    async list(query) {
+      pages += 1
+      if (pages === 2) client.abort()
+      return await letters.list({ ...query, limit: 1 })
+    },
+  })
+  const bench = await withLetters(5, { letters: slow })
+
+  await finish(bench.clock, bench.send('POST /groups/g/redrive/plan', { signal: client.signal }))
+
+  expect(pages).toBe(2)
+})
+
 describe('letters', () => {
   test('are listed by page, without their content', async () => {
     const bench = await withLetters(3)
