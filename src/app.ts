@@ -49,9 +49,18 @@ export interface AppOptions {
    * one more every 15 seconds. @default false
    */
   readonly operations?: boolean
+  /**
+   * What a run does where a committed offset is ahead of the log's end or behind its start: leaves the partition and says how to
+   * mend it (`stop`), or goes on at an end of the log. Costs three calls of a run. @default the broker begins by
+   * `autoOffsetReset`, or at the log start where records were deleted, and only it says so
+   */
+  readonly onOffsetAnomaly?: OffsetAnomalyPolicy
   /** Names that topics may have, beside Kafka's own rule. @default /^[a-z0-9_.]+$/ */
   readonly topicNames?: RegExp
 }
+
+/** What is done about a committed offset that is not where the log is. */
+export type OffsetAnomalyPolicy = 'stop' | 'earliest' | 'latest'
 
 /** Bounds for records that wait for a retry, and those that wait behind them. */
 export interface ParkingOptions {
@@ -86,6 +95,8 @@ export interface App {
   readonly retry: RetryPolicy
   readonly attemptTimeoutMs: number
   readonly autoOffsetReset: AutoOffsetReset
+  /** Undefined where runs do not look. */
+  readonly onOffsetAnomaly: OffsetAnomalyPolicy | undefined
   readonly parking: Parking
   readonly breaker: BreakerPolicy | null
   readonly maxCrashes: number
@@ -141,6 +152,7 @@ export function defineApp(options: AppOptions): App {
   const problems = [
     ...groupIdProblems(groupId),
     ...operationsProblems(options, subscription),
+    ...wordProblems('onOffsetAnomaly', options.onOffsetAnomaly, ['stop', 'earliest', 'latest']),
     ...subscription.flatMap((name) => nameProblems(name, topicNames)),
     ...twinProblems(defined),
     ...collisionProblems(subscription),
@@ -170,6 +182,7 @@ export function defineApp(options: AppOptions): App {
     retry,
     attemptTimeoutMs: options.attemptTimeoutMs ?? DEFAULT_ATTEMPT_TIMEOUT_MS,
     autoOffsetReset: options.autoOffsetReset ?? 'earliest',
+    onOffsetAnomaly: options.onOffsetAnomaly,
     parking: {
       maxRecords: options.parking?.maxRecords ?? parkingDefaults.maxRecords,
       maxBytes: options.parking?.maxBytes ?? parkingDefaults.maxBytes,

@@ -51,7 +51,15 @@ export { kafkaErrors } from './kafka-errors.ts'
 export { systemClock } from './clock.ts'
 export { systemRandom } from './random.ts'
 
-export type { App, AppOptions, BreakerPolicy, Parking, ParkingOptions, RetryPolicy } from './app.ts'
+export type {
+  App,
+  AppOptions,
+  BreakerPolicy,
+  OffsetAnomalyPolicy,
+  Parking,
+  ParkingOptions,
+  RetryPolicy,
+} from './app.ts'
 export type { Backoff, BackoffOptions } from './backoff.ts'
 export type {
   AutoOffsetReset,

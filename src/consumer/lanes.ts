@@ -5,6 +5,7 @@ import { partitionKey } from '../record.ts'
 import type { ConsumerRecord, TopicPartition, TopicPartitionOffset } from '../record.ts'
 import { Lane } from './lane.ts'
 import type { Entry } from './lane.ts'
+import type { OffsetAnomaly } from './offset-guard.ts'
 import type { Progress } from './progress.ts'
 
 /** What a poll asked for, kept until its answer is there. */
@@ -94,6 +95,17 @@ export class Lanes {
     for (const [key, records] of byPartition(answer.records)) {
       this.#takeRecords(key, records, asked, recalled)
     }
+  }
+
+  /** Begins a lane of which nothing is handled. What the log has already is not read; what comes is passed over. */
+  stop({ topic, partition, offset, logStartOffset, logEndOffset, stopCause }: OffsetAnomaly): void {
+    if (stopCause === undefined) return
+    const lane = new Lane({ topic, partition, offset: logStartOffset }, this.#generationId ?? 0)
+    // Named in the next poll, or the broker would begin anew by its own rule each time.
+    lane.polledTo = logEndOffset
+    lane.stopCause = stopCause
+    lane.stoppedAt = offset
+    this.#lanes.set(keyOf(lane), lane)
   }
 
   /** A record that waited is settled. */

@@ -33,6 +33,8 @@ import type { Place } from './handling.ts'
 import type { Lane } from './lane.ts'
 import { Lanes } from './lanes.ts'
 import type { Asked } from './lanes.ts'
+import { OffsetGuard } from './offset-guard.ts'
+import type { OffsetAnomaly } from './offset-guard.ts'
 import { Orders } from './orders.ts'
 import { keepsProgress } from './plan.ts'
 import { decodeProgress } from './progress.ts'
@@ -85,6 +87,7 @@ export class Run {
   readonly #careful: Careful
   readonly #claim: Claim
   readonly #orders: Orders
+  readonly #guard: OffsetGuard
   readonly #tally: Tally
   readonly #lanes = new Lanes()
   readonly #cancels: (() => void)[] = []
@@ -128,8 +131,9 @@ export class Run {
     this.#orders = new Orders({
       ...shared,
       onPaused: (retryAfterMs) => this.#bePaused(retryAfterMs),
-      log: (event) => this.#tally.log(event),
+      log,
     })
+    this.#guard = new OffsetGuard({ ...shared, reading: this.#reading.signal, log })
     this.#handling = new Handling({
       ...shared,
       watchdog: this.#watchdog,
@@ -233,7 +237,7 @@ export class Run {
       try {
         const result = await answer
         failures = 0
-        if (result.retryAfterMs === undefined) this.#take(result, asked, startedAt, await this.#recall(result))
+        if (result.retryAfterMs === undefined) await this.#takeAnswer(result, asked, startedAt)
         else if (!(await this.#waitsToJoin(result.retryAfterMs))) break
       } catch (error) {
         failures += 1
@@ -282,7 +286,22 @@ export class Run {
     return recalled
   }
 
-  #take(answer: PollResult, asked: Asked, startedAt: number, recalled: ReadonlyMap<string, Progress>): void {
+  async #takeAnswer(result: PollResult, asked: Asked, startedAt: number): Promise<void> {
+    const anomalies = await this.#guard.check(result)
+    if (anomalies.length === 0) return this.#take(result, asked, startedAt, await this.#recall(result))
+    // Read from where the broker saw fit.
+    const astray = new Set(anomalies.map(partitionKey))
+    const answer = { ...result, records: result.records.filter((record) => !astray.has(partitionKey(record))) }
+    this.#take(answer, asked, startedAt, await this.#recall(answer), anomalies)
+  }
+
+  #take(
+    answer: PollResult,
+    asked: Asked,
+    startedAt: number,
+    recalled: ReadonlyMap<string, Progress>,
+    anomalies: readonly OffsetAnomaly[] = [],
+  ): void {
     if (this.#ended === 'claim-lost') return
     this.#claim.renewed(startedAt)
     // An answer that was so long under way came to a run that may have been overtaken.
@@ -293,8 +312,10 @@ export class Run {
     this.#tally.polled += answer.records.length
     if (answer.records.length > 0) this.#newestAnswer = answer.records.length
     this.#lanes.take(answer, asked, recalled)
+    for (const one of anomalies) this.#lanes.stop(one)
     if (this.#tally.polled >= this.#scope.budget.maxRecords) this.#stopReading('records')
-    if (answer.records.length === 0 && this.#scope.stopWhenEmpty) this.#stopReading('drained')
+    const isDrained = answer.records.length === 0 && anomalies.length === 0
+    if (isDrained && this.#scope.stopWhenEmpty) this.#stopReading('drained')
     this.#endWhereAllIsClosed()
   }
 

@@ -95,7 +95,9 @@ function skipped(
   }
   const { settledTo, open } = without(progress, offset)
   const next = open[0]?.offset ?? settledTo
-  const { metadata, reach } = encodeProgress(next, { settledTo, open })
+  // A record that is skipped because it ends its process is suspected of nothing any more; the others still are.
+  const suspects = (progress.suspects ?? []).filter((one) => one.offset !== offset)
+  const { metadata, reach } = encodeProgress(next, { settledTo, open, suspects })
   if (next <= offset && (!isRemembering || reach <= offset || open.length > MAX_OPEN)) {
     const why = isRemembering
       ? 'and more of them are open than a commit remembers'

@@ -39,9 +39,9 @@ export async function runBatch(app: App, config: FunctionsConfig, batch: HandedB
   const metadata = attemptsOf === undefined ? new Map<string, string>() : metadataOf(records, attemptsOf)
   await using broker = batchBroker(records, { through: () => (opened ??= through()), metadata })
   try {
-    // What a platform hands over is not paused by leaving it: it would count how often it came.
-    const unpaused = { ...app, operationsTopic: undefined }
-    const report = await runApp(unpaused, config, { ...run, broker, stopWhenEmpty: true })
+    // What a platform hands over is not paused by leaving it: it would count how often it came. And it sees to its offsets.
+    const handed = { ...app, operationsTopic: undefined, onOffsetAnomaly: undefined }
+    const report = await runApp(handed, config, { ...run, broker, stopWhenEmpty: true })
     const open = new Set<ConsumerRecord>()
     for (const { topic, partition, offset, metadata } of await broker.committed(app.groupId)) {
       const progress = decodeProgress(offset, metadata)
