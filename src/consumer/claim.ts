@@ -45,6 +45,12 @@ export class Claim {
     return this.#contactAt !== undefined
   }
 
+  /** How long the broker has not heard of the run, milliseconds. */
+  get silentMs(): number {
+    const { clock } = this.#scope
+    return clock.monotonic() - (this.#contactAt ?? clock.monotonic())
+  }
+
   /** A call that renews the claim was answered; it began at this monotonic time. */
   renewed(startedAt: number): void {
     this.#contactAt = Math.max(this.#contactAt ?? startedAt, startedAt)

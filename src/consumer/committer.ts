@@ -34,6 +34,8 @@ export interface CommitScope {
   /** ... or so much time has passed, milliseconds. */
   readonly everyMs: number
   readonly backoff: Backoff
+  /** The broker has heard nothing of the run for a good part of its session. */
+  readonly isSilent: () => boolean
   /** The claim was renewed by a call that began at this monotonic time. */
   readonly onContact: (startedAt: number) => void
   /** Another run has the claim. */
@@ -113,9 +115,9 @@ export class Committer {
     this.#startInPassing()
   }
 
-  /** A commit that the last one of the run makes up for where there is no call to spare. */
+  /** A commit that the last one of the run makes up for where there is no call to spare, unless the session is over by then. */
   #startInPassing(): void {
-    if (this.#scope.calls.maySpare) this.#start()
+    if (this.#scope.calls.maySpare || this.#scope.isSilent()) this.#start()
   }
 
   #start(): void {

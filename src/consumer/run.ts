@@ -71,6 +71,8 @@ export interface RunScope {
 
 /** Beside the letter itself: what topics there are, the topic, the letter again, and a look at what is behind it. */
 const CALLS_FOR_TOPIC = 4
+/** Of a session: who says nothing for so long had better commit before it is over. */
+const SILENT_PART = 1 / 3
 /** So many full answers may wait where handlers have nothing to do. */
 const HUNGRY_ANSWERS = 4
 const brokerBackoff: Backoff = { initialMs: 100, maxMs: 5_000, factor: 2 }
@@ -147,6 +149,7 @@ export class Run {
       keepsProgress: this.#keepsProgress,
       everyRecords: scope.maxPollRecords,
       everyMs: scope.commitIntervalMs,
+      isSilent: () => this.#claim.silentMs > scope.sessionTimeoutMs * SILENT_PART,
       onContact: (startedAt) => this.#claim.renewed(startedAt),
       onClaimLost,
       onRefused: (lane, error) => this.#refuse(lane, error),

@@ -1,6 +1,11 @@
+import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
+import { memoryBroker } from '../../src/brokers/memory.ts'
+import { restBroker } from '../../src/brokers/rest.ts'
+import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import { BrokerError } from '../../src/errors.ts'
+import { gatewayApp } from '../../src/gateway/app.ts'
 import { headersOf } from '../../src/headers.ts'
 import type { LogEvent } from '../../src/logger.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
@@ -408,6 +413,48 @@ describe('a budget', () => {
 
     expect(report).toMatchObject({ ended: 'calls', deadLettered: { timeout: 1 }, unfinished: 0, uncommitted: [] })
     expect(report.calls).toBeLessThanOrEqual(12)
+  })
+
+  test('of calls leaves those that a letter needs whose topic is made first', async () => {
+    const bench = await openBench({
+      openBroker: (clock) => {
+        // At once: time must not pass while a platform's digest is made.
+        const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest()
+        const gateway = gatewayApp(memoryBroker({ clock }), { sha256 })
+        const fetch = async (url: string, init: RequestInit): Promise<Response> => await gateway.request(url, init)
+        return restBroker({ url: 'http://gateway.test', fetch, clock })
+      },
+      openLetters: (broker) => topicDeadLetters({ broker }),
+      app: {
+        router: createRouter().on(
+          { topic: TOPIC },
+          ({ offset }) => (offset === 0 ? new Promise(() => {}) : undefined),
+          { ordering: 'none' },
+        ),
+        attemptTimeoutMs: 600,
+        retry: { maxAttempts: 1 },
+      },
+      consumer: { maxPollRecords: 3 },
+    })
+    await bench.produce(numbered(60))
+
+    const report = await bench.drain({ budget: { maxCalls: 16, runMs: 3_000 } })
+
+    expect(report).toMatchObject({ ended: 'calls', deadLettered: { timeout: 1 }, unfinished: 0, uncommitted: [] })
+    expect(report.calls).toBeLessThanOrEqual(16)
+  })
+
+  test('of calls that leaves none to spare still commits before the session of its instance is over', async () => {
+    const bench = await openBench({
+      consumer: { concurrency: 1, claimTtlMs: 6_000, sessionTimeoutMs: 2_000, commitIntervalMs: 500 },
+      handler: () => new Promise<void>((resolve) => void bench.clock.after(400, resolve)),
+    })
+    await bench.produce(numbered(50))
+
+    const report = await bench.drain({ budget: { maxCalls: 11, runMs: 6_000 } })
+
+    expect(report.handled).toBeGreaterThan(5)
+    expect(await bench.committed()).toEqual([report.handled])
   })
 
   test('of calls that leaves none to renew the claim ends the run while it has it, and commits', async () => {

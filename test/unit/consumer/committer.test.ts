@@ -52,6 +52,7 @@ describe('the committer', () => {
       backoff: { initialMs: 1, maxMs: 1, factor: 1 },
       onContact: () => undefined,
       onClaimLost: () => undefined,
+      isSilent: () => false,
       onRefused: () => undefined,
     })
 
