@@ -35,7 +35,8 @@ export function valueOf({ lane, seq }: Item, bytes = 0): string {
   return name + String.fromCharCode(97 + (seq % 26)).repeat(Math.max(0, bytes - name.length))
 }
 
-function itemOf({ value }: ConsumerRecord): Item {
+/** A record by lane and number, with which its value begins. */
+export function itemOf({ value }: Pick<ConsumerRecord, 'value'>): Item {
   const content = textOf(value)
   const [lane = '', seq = ''] = content.split(' ', 2)
   return { lane, seq: Number(seq), content }
