@@ -13,6 +13,7 @@ import { logFsyncError } from './log-fsync-error.ts'
 import { logKill } from './log-kill.ts'
 import { logPowerLoss } from './log-power-loss.ts'
 import { model } from './model.ts'
+import { rebalance } from './rebalance.ts'
 import { redriveKill } from './redrive-kill.ts'
 import { runSim } from './run-sim.ts'
 import type { Proof, ProofResult } from './proof.ts'
@@ -27,6 +28,7 @@ const proofs: Readonly<Record<string, Proof>> = {
   batches,
   model,
   'redrive-kill': redriveKill,
+  rebalance,
   'kafka-faults': kafkaFaults,
 }
 
