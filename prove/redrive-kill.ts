@@ -21,7 +21,7 @@ import { gatewayProcess, type GatewayProcess } from './gateway-process.ts'
 import type { Proof, ProofOptions, ProofResult } from './proof.ts'
 import { appWith, GROUP, REDRIVE_TOPIC, SOURCE } from './redrive-kill/app.ts'
 import { judgeRedrive } from './redrive-kill/judge.ts'
-import { idsIn, lettersOf, putAll, recordsIn } from './redrive-kill/letters.ts'
+import { idsIn, lettersOf, patiently, putAll, recordsIn } from './redrive-kill/letters.ts'
 import { startRedrive, type RedriveProcess, type RedriveSettings } from './redrive-kill/redrive-process.ts'
 import { withoutKeys } from './redrive-kill/without-keys.ts'
 
@@ -121,15 +121,16 @@ async function tried(world: World, size: Size, { seed, say, stop }: ProofOptions
   while (trial.kills < size.kills && !stop.aborted && (await trial.live())) {
     if (trial.kills % 10 !== 0) continue
     // Nothing may be missing in between either, when a letter stands in both places or in one.
-    const [left, back] = [await idsIn(store), await recordsIn(broker, REDRIVE_TOPIC)]
+    const left = await patiently(() => idsIn(store))
+    const back = await patiently(() => recordsIn(broker, REDRIVE_TOPIC))
     const bounds = { mostTwice: mostTwice(), perSecond: size.perSecond, isFinished: false }
     trial.found.push(...judgeRedrive({ letters, left, back }, bounds).violations)
   }
   if (!stop.aborted) await trial.finish()
-  const back = await recordsIn(broker, REDRIVE_TOPIC)
+  const back = await patiently(() => recordsIn(broker, REDRIVE_TOPIC))
   if (!stop.aborted) await reader.until(back.length)
   const { violations, twice, peak } = judgeRedrive(
-    { letters, left: await idsIn(store), back },
+    { letters, left: await patiently(() => idsIn(store)), back },
     { mostTwice: mostTwice(), perSecond: size.perSecond, isFinished: !stop.aborted },
   )
   const found = [...trial.found, ...violations]
@@ -263,7 +264,11 @@ class Trial {
     else this.found.push(`a second redrive was not kept out: status ${status}: ${text}`)
   }
 
-  async #back(): Promise<number> {
+  #back(): Promise<number> {
+    return patiently(() => this.#backNow())
+  }
+
+  async #backNow(): Promise<number> {
     const partitions = Array.from({ length: PARTITIONS }, (_, partition) => ({ topic: REDRIVE_TOPIC, partition }))
     const isThere = (await this.#broker.topics()).some(({ topic }) => topic === REDRIVE_TOPIC)
     const ends = isThere ? await this.#broker.offsets(partitions, 'latest') : []

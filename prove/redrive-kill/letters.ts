@@ -1,6 +1,8 @@
 /** The letters of the proof, and what is stored of them afterwards. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker } from '../../src/broker.ts'
 import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
+import { KedgeError } from '../../src/errors.ts'
 import { bytesOf, type ConsumerRecord } from '../../src/record.ts'
 import { letter } from '../../test/conformance/dead-letter-store/letters.ts'
 import { GROUP, SOURCE } from './app.ts'
@@ -34,6 +36,21 @@ export async function putAll(store: DeadLetterStore, letters: readonly DeadLette
   for (const one of letters.slice(0, 1)) await store.put(one)
   for (let from = 1; from < letters.length; from += PUTS_AT_ONCE) {
     await Promise.all(letters.slice(from, from + PUTS_AT_ONCE).map((one) => store.put(one)))
+  }
+}
+
+const MOST_TRIES = 50
+const RETRY_MS = 100
+
+/** Asks again where the gateway was killed between two calls, or a connection of its former life broke. */
+export async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!(error instanceof KedgeError) || !error.retriable || tries === MOST_TRIES) throw error
+      await sleep(RETRY_MS)
+    }
   }
 }
 
