@@ -260,8 +260,8 @@ function shown(paused: Paused): readonly [string, Paused] {
   return [pausedText(paused), paused]
 }
 
-function pausedText({ group, topics, keys }: Paused): string {
-  const parts = [...(group ? ['the group'] : []), ...topics, ...keys.map(({ topic, key }) => `key ${key} of ${topic}`)]
+function pausedText({ group, topics }: Paused): string {
+  const parts = [...(group ? ['the group'] : []), ...topics]
   return `paused: ${parts.length === 0 ? 'nothing' : parts.join(', ')}`
 }
 

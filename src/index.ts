@@ -138,7 +138,7 @@ export type {
   StopBackfillOptions,
 } from './operations.ts'
 export type { OperationAudit, OperationAuditSink, OperationVerb } from './operations/frame.ts'
-export type { BackfillOrder, Paused, PausedKey } from './operations/state.ts'
+export type { BackfillOrder, Paused } from './operations/state.ts'
 export type { EachResult, ProduceCall, Producer, ProducerOptions, RecordInput, RecordOptions } from './producer.ts'
 export type { Random } from './random.ts'
 export type {

@@ -176,8 +176,9 @@ export interface OperationsStatus {
 /**
  * The verbs of one group. Those that change something reject with
  * - {BrokerError} CLAIM_HELD with `retryAfterMs` while another verb is active, or a run in the way of `seek` and `skip`
- * - {BrokerError} UNKNOWN_TOPIC_OR_PARTITION, GROUP_ID_NOT_FOUND, OFFSET_OUT_OF_RANGE, INVALID_REQUEST for what is not there
- * - {ConfigError} for an option outside its range, and for what the group's app does not heed
+ * - {BrokerError} UNKNOWN_TOPIC_OR_PARTITION, GROUP_ID_NOT_FOUND, OFFSET_OUT_OF_RANGE, INVALID_REQUEST for what is not there, and
+ *   for what the group's app does not heed
+ * - {ConfigError} for an option outside its range
  * - what the audit sink and the broker reject with
  */
 export interface Operations {

@@ -1,6 +1,6 @@
 /** Orders of backfills: begun, gone on with, ended, stopped. What is replayed is in `replay.ts`. */
 import type { OffsetSpec } from '../broker.ts'
-import { BrokerError, ConfigError } from '../errors.ts'
+import { BrokerError } from '../errors.ts'
 import type { BackfillOptions, BackfillPlan, SeekTarget } from '../operations.ts'
 import type { TopicPartition, TopicPartitionOffset } from '../record.ts'
 import type { RedriveCalls } from '../redrive/calls.ts'
@@ -18,7 +18,8 @@ export async function planBackfill(
   const { broker, groupId, app } = settings
   const topics = new RedriveTopics({ broker, groupId, app, maxRedrives: 1, calls })
   if (!(await topics.isRead(topic))) {
-    throw new ConfigError(
+    throw new BrokerError(
+      'INVALID_REQUEST',
       `Cannot backfill ${topic} of group ${groupId}: the group does not read what comes back to it. Set redrive: true in defineApp, deploy it, and let it run once.`,
     )
   }
@@ -81,8 +82,9 @@ export function withoutOrder(order: BackfillOrder, { state }: Pick<VerbWork, 'st
   return { result: order, state: { ...state, backfills: state.backfills.filter(({ id }) => id !== order.id) } }
 }
 
-function notHeeded(groupId: string, topic: string): ConfigError {
-  return new ConfigError(
+function notHeeded(groupId: string, topic: string): BrokerError {
+  return new BrokerError(
+    'INVALID_REQUEST',
     `Cannot backfill ${topic} of group ${groupId}: there is nowhere to remember it, so that it could be stopped and resumed. Set operations: true in defineApp, deploy it, and let it run once.`,
   )
 }

@@ -205,7 +205,7 @@ function changeText(change: OperationAudit['before']): string | undefined {
   if (change === undefined) return undefined
   if (!('group' in change))
     return change.map(({ topic, partition, offset }) => `${topic}[${partition}] ${offset}`).join(', ')
-  const { group, topics, keys } = change
-  const parts = [...(group ? ['the group'] : []), ...topics, ...keys.map(({ topic }) => `a key of ${topic}`)]
+  const { group, topics } = change
+  const parts = [...(group ? ['the group'] : []), ...topics]
   return parts.length === 0 ? 'nothing' : parts.join(', ')
 }

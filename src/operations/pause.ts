@@ -1,5 +1,5 @@
 /** Pauses and resumes: what of a group is not handled. Runs read it at their start and now and then. */
-import { ConfigError, BrokerError } from '../errors.ts'
+import { BrokerError } from '../errors.ts'
 import type { PauseOptions } from '../operations.ts'
 import { requireGroup } from './partitions.ts'
 import type { OperationsSettings, VerbDone, VerbWork } from './frame.ts'
@@ -14,7 +14,8 @@ export async function changePaused(
 ): Promise<VerbDone<Paused>> {
   const { broker, groupId, app } = settings
   if (!isHeeded) {
-    throw new ConfigError(
+    throw new BrokerError(
+      'INVALID_REQUEST',
       `Cannot ${verb} group ${groupId}: its runs do not ask what is paused. Set operations: true in defineApp, deploy it, and let it run once.`,
     )
   }

@@ -13,15 +13,6 @@ export interface Paused {
   readonly group: boolean
   /** Names, sorted. What comes back to a topic waits with it. */
   readonly topics: readonly string[]
-  /** Ordered by topic and key. */
-  readonly keys: readonly PausedKey[]
-}
-
-/** A key whose records wait. */
-export interface PausedKey {
-  readonly topic: string
-  /** The key's bytes as base64. */
-  readonly key: string
 }
 
 /** A backfill that was started, and has neither ended nor been stopped. */
@@ -50,7 +41,7 @@ export interface StateRead {
 
 /** The state of a group that no operator ever touched. */
 export const untouched: OperationsState = Object.freeze({
-  paused: Object.freeze({ group: false, topics: [], keys: [] }),
+  paused: Object.freeze({ group: false, topics: [] }),
   backfills: [],
 })
 

@@ -6,9 +6,8 @@ import * as z from 'zod'
 import type { Broker } from '../broker.ts'
 import { sleep } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
-import { ConfigError, GatewayError, isErrorCode } from '../errors.ts'
+import { GatewayError, isErrorCode } from '../errors.ts'
 import { invalidRequest, statusOfCode } from '../gateway/errors.ts'
-import type { Principal } from '../gateway/principal.ts'
 import { defineRoute, type Route } from '../gateway/route.ts'
 import { GroupName } from '../gateway/schemas.ts'
 import { readBytes } from '../gateway/text.ts'
@@ -17,6 +16,7 @@ import type { Redrive, RedriveFilter, RedriveReport, RedriveRunOptions } from '.
 import { RedriveCalls } from '../redrive/calls.ts'
 import { requireGroup } from '../redrive/topics.ts'
 import { redriveTopicName } from '../return-topic.ts'
+import { actorOf, asUnsupported } from './asking.ts'
 import {
   contentJson,
   DEFAULT_TIME_LIMIT_MS,
@@ -280,16 +280,6 @@ function requireTopicName(groupId: string): void {
   )
 }
 
-/** What a setting does not allow, which is the gateway's and not its caller's. */
-async function asUnsupported<T>(work: () => T | Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    throw new GatewayError('UNSUPPORTED', error.message, { cause: error })
-  }
-}
-
 /** @throws {GatewayError} INVALID_REQUEST for times that no letter can have */
 function checkedFilter(asked: AskedFilter): RedriveFilter {
   const filter = filterOf(asked)
@@ -298,11 +288,6 @@ function checkedFilter(asked: AskedFilter): RedriveFilter {
   throw invalidRequest(
     `Cannot look for dead letters: none can have failed at or after ${fromMs} and before ${untilMs}. Check fromMs and untilMs.`,
   )
-}
-
-/** Who asks, for the audit. */
-function actorOf({ name }: Principal): string {
-  return name === null ? 'anybody (the gateway has no credentials)' : name.toWellFormed()
 }
 
 /** The same words whether another group has the letter or nobody. */

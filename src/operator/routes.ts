@@ -8,6 +8,7 @@ import type { DeadLetterStore } from '../dead-letter.ts'
 import type { Route } from '../gateway/route.ts'
 import type { Log } from '../logger.ts'
 import type { Random } from '../random.ts'
+import { operationsRoutes } from './operations.ts'
 import { redriveRoutes } from './redrive.ts'
 
 /** What operators' calls work with, beside the gateway's broker. */
@@ -24,5 +25,5 @@ export interface OperatorServices {
 
 /** The rows, in the order in which the contract shows them. Each takes the verb `operate` on the group of its path. */
 export function operatorRoutes(services: OperatorServices): readonly Route[] {
-  return redriveRoutes(services)
+  return [...redriveRoutes(services), ...operationsRoutes(services)]
 }

@@ -11,6 +11,7 @@ import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import { operatorRoutes } from '../../src/operator/routes.ts'
 import { systemRandom } from '../../src/random.ts'
+import { redriveTopicName } from '../../src/return-topic.ts'
 import { createRouter } from '../../src/router.ts'
 import type { GatewayServer, ServeGatewayOptions } from '../../src/runtimes/node-gateway.ts'
 import { startGateway } from '../support/gateway.ts'
@@ -58,7 +59,7 @@ export function describeEveryPath(
 
 /**
  * A gateway over a fresh memory broker with the topics `blue:1` and `red:2`, with the calls of operators over a dead-letter
- * store in the broker. It has an app for every group.
+ * store in the broker. It has an app for every group that topics can be called after.
  */
 export async function openHarness(
   options: Omit<ServeGatewayOptions, 'broker'> = {},
@@ -71,7 +72,8 @@ export async function openHarness(
   const router = createRouter().on({ topic: 'blue' }, () => undefined)
   const routes = operatorRoutes({
     openDeadLetters: async () => letters,
-    appOf: async (groupId) => defineApp({ groupId, router, redrive: true }),
+    appOf: async (groupId) =>
+      redriveTopicName('t', groupId) === undefined ? undefined : defineApp({ groupId, router, redrive: true }),
     clock: systemClock,
     random: systemRandom,
     log: () => undefined,

@@ -61,6 +61,7 @@ describeEveryPath('hostile names', (harness) => {
       `GET /groups/g/dead-letters/${name}`,
       `POST /groups/${name}/redrive/plan`,
       `POST /groups/${name}/redrive/run`,
+      `POST /groups/${name}/operations/seek`,
     ]) {
       expect([400, 404]).toContain((await harness().call(line)).status)
     }
