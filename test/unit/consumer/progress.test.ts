@@ -73,6 +73,16 @@ describe('progress', () => {
     )
   })
 
+  test('forgets open records before it forgets who is called', () => {
+    const open = Array.from({ length: 1_500 }, (_, n) => ({ offset: n, attempts: 1, dueAtMs: 1_700_000_000_000 }))
+    const suspects = Array.from({ length: 20 }, (_, n) => ({ offset: 1_480 + n, strikes: 1, isCalled: n === 19 }))
+
+    const { metadata } = encodeProgress(0, { settledTo: 1_500, open, suspects })
+
+    expect(metadata?.length).toBeLessThanOrEqual(MAX_OFFSET_METADATA_BYTES)
+    expect(decodeProgress(0, metadata)?.suspects?.[0]).toEqual({ offset: 1_499, strikes: 1, isCalled: true })
+  })
+
   test('says of open records what it said before suspects were known, in the same place', () => {
     const open = [{ offset: 7, attempts: 2, dueAtMs: 5_000 }]
     const { metadata: before } = encodeProgress(7, { settledTo: 9, open })
