@@ -37,8 +37,8 @@ import { OffsetGuard } from './offset-guard.ts'
 import type { OffsetAnomaly } from './offset-guard.ts'
 import { Orders } from './orders.ts'
 import { keepsProgress } from './plan.ts'
-import { decodeProgress } from './progress.ts'
 import type { Progress } from './progress.ts'
+import { recall } from './recall.ts'
 import type { RunCause, RunEnd, RunReport } from './report.ts'
 import { makeReturnTopics } from './return-topics.ts'
 import { Tally } from './tally.ts'
@@ -273,20 +273,10 @@ export class Run {
 
   /** What earlier commits know beyond their offsets, of partitions from which this run has the first records. */
   async #recall(answer: PollResult): Promise<ReadonlyMap<string, Progress>> {
-    const recalled = new Map<string, Progress>()
-    const told = this.#keepsProgress || this.#careful.isOn
-    const unknown = this.#careful.asks(answer) ?? (told ? this.#lanes.unknown(answer) : [])
-    if (unknown.length === 0) return recalled
-    const { broker, group } = this.#scope
-    const committed = await this.#calls.make((call) => broker.committed(group.groupId, unknown, call), {
-      signal: this.#reading.signal,
-    })
-    for (const entry of committed) {
-      const progress = entry.offset < 0 ? undefined : decodeProgress(entry.offset, entry.metadata)
-      if (progress !== undefined) recalled.set(partitionKey(entry), this.#careful.recall(entry, progress))
-    }
-    this.#careful.informed()
-    return recalled
+    const isTold = this.#keepsProgress || this.#careful.isOn
+    const places = this.#careful.asks(answer) ?? (isTold ? this.#lanes.unknown(answer) : [])
+    const parts = { calls: this.#calls, careful: this.#careful, reading: this.#reading.signal }
+    return await recall({ ...this.#scope, ...parts }, answer, places)
   }
 
   async #takeAnswer(result: PollResult, asked: Asked, startedAt: number): Promise<void> {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { AppOptions } from '../../src/app.ts'
+import { encodeProgress } from '../../src/consumer/progress.ts'
 import { BrokerError } from '../../src/errors.ts'
 import { RetryAfterError, SkipError, StopError } from '../../src/handler-errors.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
@@ -114,6 +115,21 @@ describe('ordering by key', () => {
     expect(bench.ended).toEqual(['a0', 'b0', 'c0'])
     expect(report).toMatchObject({ handled: 3, unfinished: 2, deadLettered: {} })
     expect(await bench.committed()).toEqual([1, -1])
+  })
+
+  test('believes nothing of a commit that is ahead of the log: a topic was made anew, and its records are others', async () => {
+    const bench = await openRoute({ ordering: 'key' }, () => undefined)
+    await produce(bench, ['a0', 'b0', 'c0'])
+    const open = [{ offset: 100, attempts: 1, dueAtMs: 0 }]
+    const { metadata } = encodeProgress(100, { settledTo: 200, open })
+    await bench.broker.commit({ groupId: 'g', groupInstanceId: 'i' }, [
+      { topic: TOPIC, partition: 0, offset: 100, metadata },
+    ])
+
+    const report = await bench.drain()
+
+    expect(bench.ended).toEqual(['a0', 'b0', 'c0'])
+    expect(report).toMatchObject({ handled: 3, remembered: 0 })
   })
 
   test('does not handle again in the next run what is settled beyond a gap, and counts attempts on', async () => {
