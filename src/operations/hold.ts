@@ -58,9 +58,24 @@ export class GroupHold {
       const instance: GroupInstance = { groupId, groupInstanceId: held ?? 'operate' }
       const options = held === undefined ? {} : { runId: operationId }
       await calls.make((call) => broker.commit(instance, offsets, options, call))
-      if (!(await this.#claimNew())) return
+      if (!(await this.#claimNewcomers())) return
     }
     throw new BrokerError('REBALANCE_IN_PROGRESS', `Cannot ${task}: instances keep joining it. Pause the group first.`)
+  }
+
+  /** The same after a commit, when it is too late to refuse. */
+  async #claimNewcomers(): Promise<boolean> {
+    try {
+      return await this.#claimNew()
+    } catch (cause) {
+      if (!isHeld(cause)) throw cause
+      const { task } = this.#scope
+      throw new BrokerError(
+        'REBALANCE_IN_PROGRESS',
+        `Cannot ${task} for certain: it is done, but an instance joined meanwhile, whose run may commit over it. Look where the group stands, and do it again.`,
+        { cause },
+      )
+    }
   }
 
   /** Claims instances that are not held yet. Says whether there were any. */
@@ -84,8 +99,7 @@ export class GroupHold {
         this.#locks.set(groupInstanceId, lock)
         return
       } catch (error) {
-        const isHeld = error instanceof KedgeError && error.code === 'CLAIM_HELD'
-        if (!isHeld || clock.monotonic() + RETRY_MS > this.#untilAt) throw error
+        if (!isHeld(error) || clock.monotonic() + RETRY_MS > this.#untilAt) throw error
         await sleep(clock, RETRY_MS)
         await this.#keep()
       }
@@ -95,4 +109,8 @@ export class GroupHold {
   async #keep(): Promise<void> {
     for (const lock of this.#locks.values()) await lock.keep()
   }
+}
+
+function isHeld(error: unknown): boolean {
+  return error instanceof KedgeError && error.code === 'CLAIM_HELD'
 }

@@ -114,6 +114,18 @@ describe.each(systems)('the offset guard ($name)', (system) => {
     expect(bench.events).toMatchObject([{ level: 'warn', offset: 7, policy }])
   })
 
+  test('reads on after it set an offset, where nothing else is to be read', async () => {
+    const bench = await openGuarded(system, 'earliest')
+    await bench.drain()
+    await commit(bench, 7)
+    bench.handled.length = 0
+
+    const report = await bench.drain()
+
+    expect(report).toMatchObject({ ended: 'drained', handled: 2 })
+    expect(bench.handled).toEqual(['a', 'b'])
+  })
+
   test('stops a partition whose records were deleted before they were read', async () => {
     const bench = await openGuarded(system, 'stop')
     await bench.broker.deleteTopic(TOPIC)

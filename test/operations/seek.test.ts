@@ -4,6 +4,7 @@ import { ConfigError } from '../../src/errors.ts'
 import { createRouter } from '../../src/router.ts'
 import { START_MS } from '../support/clock.ts'
 import { TOPIC, withCalls } from '../support/consumer.ts'
+import { until } from '../support/until.ts'
 import { openOperationsBench, systems } from './bench.ts'
 
 const actor = 'ann'
@@ -119,25 +120,47 @@ describe.each(systems)('seek ($name)', (system) => {
     expect(await bench.committed()).toEqual([0])
   })
 
-  test('wins over an instance that joined while it was at it', async () => {
-    const bench = await openOperationsBench(system)
-    await bench.produce(['a', 'b'])
-    const state = { hasJoined: false }
-    const broker = withCalls(bench.broker, {
-      commit: async (...args) => {
-        if (args[0].groupId === 'g' && !state.hasJoined) {
-          state.hasJoined = true
-          await bench.start({ stopWhenEmpty: true }, { groupInstanceId: 'newcomer' })
-        }
-        await bench.broker.commit(...args)
-      },
+  describe('when an instance joins while it is at it', () => {
+    /** A bench, the verbs over a broker at whose first commit another instance begins a run, and that run. */
+    async function openJoined(runMs: number) {
+      const bench = await openOperationsBench(system)
+      await bench.produce(['a', 'b'])
+      const runs: Promise<unknown>[] = []
+      const end = new AbortController()
+      const broker = withCalls(bench.broker, {
+        commit: async (...args) => {
+          if (args[0].groupId === 'g' && runs.length === 0) {
+            runs.push(bench.start({ budget: { runMs }, signal: end.signal }, { groupInstanceId: 'newcomer' }))
+            const members = async (): Promise<number> => (await bench.broker.groups())[0]?.members.length ?? 0
+            await until(async () => (await members()) > 0)
+          }
+          await bench.broker.commit(...args)
+        },
+      })
+      return { bench, verbs: bench.operations({ broker }), runs, end }
+    }
+
+    test('wins over its run, where it may wait for it', async () => {
+      const { bench, verbs, runs } = await openJoined(20_000)
+
+      await bench.done(verbs.seek({ actor, topic: TOPIC, to: 1, waitMs: 60_000 }))
+      await Promise.all(runs)
+
+      expect(runs).toHaveLength(1)
+      expect(bench.handled).toEqual(['a', 'b'])
+      expect(await bench.committed()).toEqual([1])
     })
 
-    await bench.done(bench.operations({ broker }).seek({ actor, topic: TOPIC, to: 1 }))
-    await bench.drain({}, { groupInstanceId: 'newcomer' })
+    test('says that it is not certain, where it may not', async () => {
+      const { bench, verbs, runs, end } = await openJoined(800_000)
 
-    expect(state.hasJoined).toBe(true)
-    expect(bench.handled).toEqual(['a', 'b', 'b'])
+      const refusal = await bench.refusal(verbs.seek({ actor, topic: TOPIC, to: 1 }))
+      end.abort()
+      await bench.done(Promise.all(runs))
+
+      expect(refusal).toMatchObject({ code: 'REBALANCE_IN_PROGRESS' })
+      expect(bench.audits.at(-1)).toMatchObject({ result: 'failed' })
+    })
   })
 
   test('tells what it would do in a dry run, and does nothing', async () => {

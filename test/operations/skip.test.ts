@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { decodeProgress, encodeProgress } from '../../src/consumer/progress.ts'
 import { StopError } from '../../src/handler-errors.ts'
 import { textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
@@ -86,6 +87,23 @@ describe.each(systems)('skip ($name)', (system) => {
     expect(bench.handled).toEqual(['c'])
   })
 
+  test('takes the suspicion of ending its process from the record, and from no other', async () => {
+    const bench = await openKeyed(system)
+    await bench.produce(['a', 'b', 'c'])
+    const open = [0, 1, 2].map((offset) => ({ offset, attempts: 0, dueAtMs: 0 }))
+    const suspects = [1, 2].map((offset) => ({ offset, strikes: 1, isCalled: false }))
+    const { metadata } = encodeProgress(0, { settledTo: 3, open, suspects })
+    await bench.broker.commit({ groupId: 'g', groupInstanceId: 'i' }, [{ ...place, offset: 0, metadata }])
+
+    await bench.done(bench.operations().skip({ actor, reason, ...place, offset: 1 }))
+
+    const [committed] = await bench.broker.committed('g', [place])
+    expect(decodeProgress(0, committed?.metadata ?? null)).toMatchObject({
+      open: [{ offset: 0 }, { offset: 2 }],
+      suspects: [{ offset: 2, strikes: 1 }],
+    })
+  })
+
   test('behind open records is refused where the app handles them in their order', async () => {
     const bench = await openOperationsBench(system)
     bench.poison.add('a')
@@ -118,12 +136,21 @@ describe.each(systems)('skip ($name)', (system) => {
     await bench.produce(Array.from({ length: 2_000 }, (_, index) => String(index)))
     await bench.drain({ budget: { maxRecords: 1 } })
 
+    const open = Array.from({ length: 400 }, (_, offset) => ({ offset, attempts: 1, dueAtMs: bench.clock.now() }))
+    const { metadata } = encodeProgress(0, { settledTo: 400, open })
+
     const far = await bench.refusal(bench.operations().skip({ actor, reason, ...place, offset: 1_900 }))
     const plan = await bench.done(bench.operations().skip({ actor, reason, ...place, offset: 900, dryRun: true }))
 
     expect(far).toMatchObject({ code: 'INVALID_REQUEST' })
     expect(far.message).toContain('than a commit remembers')
     expect(plan).toMatchObject({ after: 0 })
+
+    // Records that are put off take more room.
+    await bench.broker.commit({ groupId: 'g', groupInstanceId: 'i' }, [{ ...place, offset: 0, metadata }])
+    const full = await bench.refusal(bench.operations().skip({ actor, reason, ...place, offset: 900 }))
+
+    expect(full.message).toContain('than a commit remembers')
   })
 
   test('is refused while a run is on, in whatever partition it is', async () => {
