@@ -13,6 +13,7 @@ export class Calls {
   readonly #budget: Budget
   readonly #timeoutMs: number
   #made = 0
+  #isTold = false
   /** How many calls the records that are being handled may need. */
   neededForHandling: () => number = () => 0
 
@@ -24,6 +25,11 @@ export class Calls {
 
   get made(): number {
     return this.#made
+  }
+
+  /** Whether some driver tells of its requests: a call may be several then. */
+  get isTold(): boolean {
+    return this.#isTold
   }
 
   /** Whether a call may be made that is not one of those kept for the end. */
@@ -62,6 +68,7 @@ export class Calls {
   #counter(): () => void {
     let isFirst = true
     return () => {
+      this.#isTold = true
       if (!isFirst) {
         // What is kept for the end of the run is not the store's to spend.
         if (!this.mayMake) throw spent(this.#budget.maxCalls)

@@ -378,10 +378,10 @@ export class Run {
     const { clock, budget, claimTtlMs } = this.#scope
     const { active } = this.#dispatch
     if (active === 0) return 0
-    const forTopic = this.#handling.setAside.hasStored ? 0 : CALLS_FOR_TOPIC
+    const mayMakeTopic = this.#calls.isTold && !this.#handling.setAside.hasStored
     const renewals = Math.ceil(Math.max(0, budget.takeUntil - clock.monotonic()) / renewalMs(claimTtlMs))
     // A careful run names its one record first.
-    return active + (this.#careful.isOn ? 1 : 0) + forTopic + renewals
+    return active + (this.#careful.isOn ? 1 : 0) + (mayMakeTopic ? CALLS_FOR_TOPIC : 0) + renewals
   }
 
   /** Waits until there is room for an answer. False where the run reads no more. */

@@ -451,7 +451,7 @@ describe('a budget', () => {
     })
     await bench.produce(numbered(50))
 
-    const report = await bench.drain({ budget: { maxCalls: 11, runMs: 6_000 } })
+    const report = await bench.drain({ budget: { maxCalls: 9, runMs: 6_000 } })
 
     expect(report.handled).toBeGreaterThan(5)
     expect(await bench.committed()).toEqual([report.handled])
