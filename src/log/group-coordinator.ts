@@ -45,6 +45,8 @@ export class GroupCoordinator {
   readonly #groups = new Map<string, Group>()
   /** The newest poll of each instance, so that the next one waits for it. */
   readonly #turns = new Map<string, Promise<unknown>>()
+  /** Settles when the newest state of a group that is on its way to the store has come there, or failed to. */
+  readonly #saves = new Map<Group, Promise<unknown>>()
 
   constructor(parts: CoordinatorParts) {
     this.#parts = parts
@@ -223,9 +225,12 @@ export class GroupCoordinator {
       if (request.run !== undefined) this.#takePositions(member, request.run)
       await this.#autoCommit(group, member)
       for (;;) {
+        // Until then a crash would take the generation back; and commits that came before it are not seen yet.
+        while (this.#saves.has(group)) await this.#saves.get(group)
         const ended = this.#endedFor(group, member, request)
         if (ended) return this.#result(group, member, request, [])
         await this.#settlePositions(group, member, request)
+        if (this.#saves.has(group)) continue
         const answer = this.#read(member, request)
         const now = this.#now()
         if (answer.records.length > 0 || now >= giveUpAt) return this.#result(group, member, request, answer.records)
@@ -363,9 +368,16 @@ export class GroupCoordinator {
     await saved
   }
 
-  #save(group: Group): Promise<void> {
+  async #save(group: Group): Promise<void> {
     const state = group.save()
-    return this.#parts.writer.run((store) => store.putGroup(group.groupId, state))
+    const saved = this.#parts.writer.run((store) => store.putGroup(group.groupId, state))
+    const ended = Promise.allSettled([saved])
+    this.#saves.set(group, ended)
+    try {
+      await saved
+    } finally {
+      if (this.#saves.get(group) === ended) this.#saves.delete(group)
+    }
   }
 
   async #store(group: Group, offsets: readonly OffsetCommit[]): Promise<void> {
