@@ -8,7 +8,7 @@
  */
 import type { Broker, Call } from '../broker.ts'
 import { BrokerError } from '../errors.ts'
-import type { ConsumerRecord, Offset, TimestampMs, TopicPartition } from '../record.ts'
+import type { ConsumerRecord, Offset, TimestampMs, TopicPartition, TopicPartitionOffset } from '../record.ts'
 import { deletedIdOf, letterOfRecord } from './topic-headers.ts'
 
 /** How many records a call may still read. */
@@ -17,7 +17,7 @@ export interface ScanBudget {
 }
 
 /** What is read of a partition at once. */
-export const FETCH_LIMITS = { maxWaitMs: 0, maxRecords: 500, maxBytes: 4_194_304 } as const
+const FETCH_LIMITS = { maxWaitMs: 0, maxRecords: 500, maxBytes: 4_194_304 } as const
 
 /** What one index works with. */
 export interface PartitionIndexOptions extends TopicPartition {
@@ -32,6 +32,22 @@ export interface PartitionIndexOptions extends TopicPartition {
 interface Entry {
   readonly id: string
   readonly recordedAtMs: TimestampMs
+}
+
+/** Letters of a partition from a place on. */
+export interface LettersFrom {
+  /** Ascending; some of them, where there are more. */
+  readonly offsets: readonly Offset[]
+  /** Where there are none: so far there are none. */
+  readonly until: Offset
+}
+
+/** Where the letters of an id are. */
+export interface PlacesOf {
+  /** Ascending. */
+  readonly offsets: readonly Offset[]
+  /** There are no others. */
+  readonly isAll: boolean
 }
 
 /** The letters of one partition that are there. */
@@ -52,46 +68,34 @@ export class PartitionIndex {
     this.#options = options
   }
 
+  /** The next record to be read. */
+  get readTo(): Offset {
+    return this.#next
+  }
+
   /**
-   * Reads on to an end of the log, so that it is known which letters from an offset on are there, as far as the horizon.
-   * False where the budget is spent before: the next call goes on from there. Rejects as the broker does.
+   * The letters from an offset on, before an end that the log had. Undefined where the budget is spent before that is known:
+   * the next call goes on from there. Rejects as the broker does.
    */
-  async cover(from: Offset, end: Offset, budget: ScanBudget, call: Call | undefined): Promise<boolean> {
-    // One call at a time reads; the next one finds what it read.
-    const mine = this.#turn.then(() => this.#cover(from, end, budget, call))
-    this.#turn = mine.catch(() => undefined)
-    return await mine
+  async lettersFrom(
+    from: Offset,
+    end: Offset,
+    budget: ScanBudget,
+    call: Call | undefined,
+  ): Promise<LettersFrom | undefined> {
+    return await this.#inTurn(async () => {
+      if (!(await this.#cover(from, end, budget, call))) return undefined
+      return { offsets: this.#lettersBetween(from, end), until: Math.min(end, this.#horizon ?? end) }
+    })
   }
 
-  /** Up to `most` offsets of letters from an offset on, ascending. */
-  lettersFrom(from: Offset, most: number): Offset[] {
-    const found: Offset[] = []
-    for (const offset of this.#letters.keys()) {
-      if (offset < from) continue
-      found.push(offset)
-      if (found.length >= most) break
-    }
-    return found
-  }
-
-  /** Where the first letter is that the index says nothing of, or undefined where it knows all from its base on. */
-  get horizon(): Offset | undefined {
-    return this.#horizon
-  }
-
-  /** From here on the index knows the letters. */
-  get base(): Offset {
-    return this.#base
-  }
-
-  /** Whether it knows all letters of the partition. */
-  get isWhole(): boolean {
-    return this.#base === 0 && this.#horizon === undefined
-  }
-
-  /** Where the letters of an id are, ascending. */
-  offsetsOf(id: string): readonly Offset[] {
-    return this.#offsetsOfId.get(id) ?? []
+  /** Where the letters of an id are, as far as the index looks just now. Undefined and rejects as `lettersFrom`. */
+  async placesOf(id: string, end: Offset, budget: ScanBudget, call: Call | undefined): Promise<PlacesOf | undefined> {
+    return await this.#inTurn(async () => {
+      if (!(await this.#cover(this.#base, end, budget, call))) return undefined
+      const isAll = this.#base === 0 && this.#horizon === undefined
+      return { offsets: this.#offsetsOfId.get(id) ?? [], isAll }
+    })
   }
 
   /** A marker of this id was written at an offset. */
@@ -100,9 +104,26 @@ export class PartitionIndex {
     if (this.#next === offset) this.#next = offset + 1
   }
 
-  /** What is known does not fit what is there: a topic that was made anew. */
-  forget(): void {
-    this.#restart(0)
+  /** What is known does not fit what is there: retention took it, or the topic was made anew. */
+  async forget(): Promise<void> {
+    await this.#inTurn(async () => this.#restart(0))
+  }
+
+  /** One caller at a time reads and takes what it came for, so that none has it built anew from elsewhere in between. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work)
+    this.#turn = mine.catch(() => undefined)
+    return await mine
+  }
+
+  #lettersBetween(from: Offset, end: Offset): Offset[] {
+    const found: Offset[] = []
+    for (const offset of this.#letters.keys()) {
+      if (offset < from) continue
+      if (offset >= end || found.length >= FETCH_LIMITS.maxRecords) break
+      found.push(offset)
+    }
+    return found
   }
 
   async #cover(from: Offset, end: Offset, budget: ScanBudget, call: Call | undefined): Promise<boolean> {
@@ -121,13 +142,12 @@ export class PartitionIndex {
 
   async #fetch(maxRecords: number, call: Call | undefined): Promise<readonly ConsumerRecord[]> {
     const { broker, topic, partition } = this.#options
-    const limits = { ...FETCH_LIMITS, maxRecords }
     try {
-      return await broker.fetch([{ topic, partition, offset: this.#next }], limits, call)
+      return await readFrom(broker, { topic, partition, offset: this.#next }, maxRecords, call)
     } catch (error) {
       if (!isOutOfRange(error)) throw error
       await this.#intoRange(call)
-      return await broker.fetch([{ topic, partition, offset: this.#next }], limits, call)
+      return await readFrom(broker, { topic, partition, offset: this.#next }, maxRecords, call)
     }
   }
 
@@ -191,6 +211,24 @@ export class PartitionIndex {
     if (kept.length === 0) this.#offsetsOfId.delete(id)
     else this.#offsetsOfId.set(id, kept)
   }
+}
+
+/**
+ * Reads records from a place that is before the end of its log: one, or as many as are read at once. An answer without any may
+ * come of a leader that is moving. Where the log ends is known to the leader alone, so that nothing is there if the answer is
+ * the same after that was asked. Rejects as the broker does.
+ */
+export async function readFrom(
+  broker: Broker,
+  place: TopicPartitionOffset,
+  maxRecords: number | undefined,
+  call: Call | undefined,
+): Promise<readonly ConsumerRecord[]> {
+  const limits = { ...FETCH_LIMITS, ...(maxRecords === undefined ? {} : { maxRecords }) }
+  const records = await broker.fetch([place], limits, call)
+  if (records.length > 0) return records
+  const [end] = await broker.offsets([place], 'latest', call)
+  return end !== undefined && end.offset > place.offset ? await broker.fetch([place], limits, call) : []
 }
 
 /** Whether an error says that there is no such offset, or no longer. */

@@ -2,14 +2,15 @@
  * Reads the letters that are there out of dead-letter topics, oldest first. Within a partition the order is that of the
  * log; between partitions and topics, that of the records' timestamps. A scan ends where the logs ended when it began, so
  * it ends while letters are put; its cursor is the next offset of every partition, so puts, deletes and retention do not
- * move a page.
+ * move a page. Beside it stands how far the partition was read to know that: a store that has not read so much, as one that
+ * is opened for each page, may do so beyond its budget, and so gets further than the page before.
  */
 import type { Broker, Call } from '../broker.ts'
 import type { DeadLetter } from '../dead-letter.ts'
 import { partitionKey, type Offset, type TopicPartition } from '../record.ts'
 import { invalidCursor } from './call.ts'
 import { letterOfRecord } from './topic-headers.ts'
-import { FETCH_LIMITS, isOutOfRange, type PartitionIndex, type ScanBudget } from './topic-index.ts'
+import { isOutOfRange, readFrom, type PartitionIndex, type ScanBudget } from './topic-index.ts'
 
 /** One partition on its way to the end it had when the scan began. */
 interface Lane extends TopicPartition {
@@ -57,7 +58,7 @@ export async function openTopicScan(options: TopicScanOptions, call: Call | unde
 }
 
 async function openLanes(
-  { broker, partitions, indexOf, cursor }: TopicScanOptions,
+  { broker, partitions, indexOf, cursor, budget }: TopicScanOptions,
   call: Call | undefined,
 ): Promise<Lane[]> {
   if (partitions.length === 0) return []
@@ -67,20 +68,23 @@ async function openLanes(
   ])
   const reached = decodeCursor(cursor)
   return partitions.map(({ topic, partition }, at) => {
+    const index = indexOf({ topic, partition })
+    const end = ends[at]?.offset ?? 0
+    const known = reached.get(partitionKey({ topic, partition }))
     const start = starts[at]?.offset ?? 0
-    const next = Math.max(start, reached.get(partitionKey({ topic, partition })) ?? 0)
-    return { topic, partition, index: indexOf({ topic, partition }), next, end: ends[at]?.offset ?? 0, buffer: [] }
+    const next = Math.max(start, known?.next ?? 0)
+    budget.left += Math.max(0, Math.min(known?.readTo ?? 0, end) - Math.max(start, index.readTo))
+    return { topic, partition, index, next, end, buffer: [] }
   })
 }
 
 /** Reads on where a lane has nothing at hand. False where the budget is spent first. */
 async function fill(broker: Broker, lane: Lane, budget: ScanBudget, call: Call | undefined): Promise<boolean> {
   while (lane.buffer.length === 0 && !isDone(lane)) {
-    const { index, end } = lane
-    if (!(await index.cover(lane.next, end, budget, call))) return false
-    const there = index.lettersFrom(lane.next, FETCH_LIMITS.maxRecords).filter((offset) => offset < end)
-    if (there.length === 0) lane.next = Math.min(end, index.horizon ?? end)
-    else await read(broker, lane, there, call)
+    const found = await lane.index.lettersFrom(lane.next, lane.end, budget, call)
+    if (found === undefined) return false
+    if (found.offsets.length === 0) lane.next = found.until
+    else await read(broker, lane, found.offsets, call)
   }
   return true
 }
@@ -90,8 +94,7 @@ async function read(broker: Broker, lane: Lane, there: readonly Offset[], call: 
   const wanted = new Set(there)
   const from = there[0] ?? lane.next
   try {
-    const records = await broker.fetch([{ topic, partition, offset: from }], FETCH_LIMITS, call)
-    for (const record of records) {
+    for (const record of await readFrom(broker, { topic, partition, offset: from }, undefined, call)) {
       if (!wanted.has(record.offset)) continue
       const letter = letterOfRecord(record)
       if (letter !== undefined) lane.buffer.push({ letter, offset: record.offset, storedAtMs: record.timestampMs })
@@ -101,7 +104,7 @@ async function read(broker: Broker, lane: Lane, there: readonly Offset[], call: 
     if (!isOutOfRange(error)) throw error
   }
   // Retention deleted what was there, or the topic was made anew.
-  index.forget()
+  await index.forget()
   lane.next = from + 1
 }
 
@@ -123,16 +126,28 @@ function oldest(lanes: readonly Lane[]): Lane | undefined {
 }
 
 function encodeCursor(lanes: readonly Lane[]): string {
-  return lanes.map(({ topic, partition, next }) => `${topic}/${partition}/${next}`).join(',')
+  return lanes
+    .map(({ topic, partition, next, index: { readTo } }) => {
+      const place = `${topic}/${partition}/${next}`
+      return readTo > next ? `${place}/${readTo}` : place
+    })
+    .join(',')
 }
 
-function decodeCursor(cursor: string | undefined): Map<string, Offset> {
-  const reached = new Map<string, Offset>()
+/** How far a listing got in a partition. */
+interface Reached {
+  readonly next: Offset
+  readonly readTo: Offset
+}
+
+function decodeCursor(cursor: string | undefined): Map<string, Reached> {
+  const reached = new Map<string, Reached>()
   if (cursor === undefined) return reached
   for (const part of cursor.split(',')) {
-    const match = /^([\w.-]{1,249}\/\d{1,4})\/(\d{1,16})$/.exec(part)
-    if (match?.[1] === undefined || !Number.isSafeInteger(Number(match[2]))) throw invalidCursor()
-    reached.set(match[1], Number(match[2]))
+    const match = /^([\w.-]{1,249}\/\d{1,4})\/(\d{1,16})(?:\/(\d{1,16}))?$/.exec(part)
+    const [next, readTo] = [Number(match?.[2]), Number(match?.[3] ?? 0)]
+    if (match?.[1] === undefined || !Number.isSafeInteger(next) || !Number.isSafeInteger(readTo)) throw invalidCursor()
+    reached.set(match[1], { next, readTo })
   }
   return reached
 }

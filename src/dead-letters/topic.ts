@@ -7,7 +7,7 @@
  * Reading is by scan: a topic has no index by id.
  */
 import { appendOnce } from '../append-once.ts'
-import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, MAX_OFFSET, type NewTopic } from '../broker.ts'
+import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, type NewTopic } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { BrokerError, DeadLetterStoreError } from '../errors.ts'
 import { checkCall, idParts, listLimit, matches } from './call.ts'
@@ -15,7 +15,7 @@ import { digestOf } from '../digest.ts'
 import { partitionKey, type Offset, type RecordMetadata, type TimestampMs, type TopicPartition } from '../record.ts'
 import type { HeaderDialect } from './topic-dialects.ts'
 import { deletedIdOf, headersOfLetter, letterOfRecord, markerOf } from './topic-headers.ts'
-import { FETCH_LIMITS, isOutOfRange, PartitionIndex, type ScanBudget } from './topic-index.ts'
+import { isOutOfRange, PartitionIndex, readFrom, type ScanBudget } from './topic-index.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
 import { openTopicScan } from './topic-scan.ts'
 
@@ -174,9 +174,9 @@ class TopicDeadLetters implements DeadLetterStore {
     const byName = await this.#produce(topic, letter, name, call)
     const stored = byName ?? (await this.#produce(topic, letter, byFailure, call))
     if (stored === undefined) return
-    const marker = await this.#markerBehind(letter.id, stored, call)
-    if (marker === undefined) return
-    await this.#produce(topic, letter, `${byName === undefined ? byFailure : name}/after/${marker}`, call)
+    const end = await this.#endOf(letter.id, stored, call)
+    if (end === undefined) return
+    await this.#produce(topic, letter, `${byName === undefined ? byFailure : name}/after/${end}`, call)
   }
 
   async #produce(
@@ -193,22 +193,31 @@ class TopicDeadLetters implements DeadLetterStore {
     return (await appendOnce(options, call))?.[0]
   }
 
-  /** The last marker behind a record, where the record was stored by an earlier put and not by this one. */
-  async #markerBehind(id: string, stored: RecordMetadata, call: Call | undefined): Promise<Offset | undefined> {
+  /** What ended a record that was stored by an earlier put: the last marker behind it, or else where its log begins or ends now. */
+  async #endOf(id: string, stored: RecordMetadata, call: Call | undefined): Promise<Offset | undefined> {
     if (!this.#broker.features.idempotencyKeys) return undefined
     const { topic, partition } = stored
     const key = partitionKey(stored)
     const seen = this.#ends.get(key)
     this.#ends.set(key, Math.max(seen ?? 0, stored.offset + 1))
     if (seen !== undefined && stored.offset >= seen) return undefined
-    const [end] = await this.#broker.offsets([{ topic, partition }], 'latest', call)
-    let marker: Offset | undefined
-    for (let next = stored.offset + 1; next < (end?.offset ?? 0);) {
-      const records = await this.#broker.fetch([{ topic, partition, offset: next }], FETCH_LIMITS, call)
-      for (const record of records) if (deletedIdOf(record) === id) marker = record.offset
-      next = (records.at(-1)?.offset ?? MAX_OFFSET - 1) + 1
+    const place = { topic, partition }
+    const [end] = await this.#broker.offsets([place], 'latest', call)
+    const endOffset = end?.offset ?? 0
+    // The log ends behind it, so it was stored by this put.
+    if (stored.offset + 1 === endOffset) return undefined
+    const [start] = await this.#broker.offsets([place], 'earliest', call)
+    // Retention deleted it, or its topic was made anew.
+    if (start !== undefined && stored.offset < start.offset) return start.offset
+    if (stored.offset >= endOffset) return endOffset
+    let ended: Offset | undefined
+    for (let next = stored.offset; next < endOffset;) {
+      const records = await readFrom(this.#broker, { ...place, offset: next }, undefined, call)
+      if (next === stored.offset && records.every((record) => letterOfRecord(record)?.id !== id)) return endOffset
+      for (const record of records) if (deletedIdOf(record) === id) ended = record.offset
+      next = (records.at(-1)?.offset ?? endOffset - 1) + 1
     }
-    return marker
+    return ended
   }
 
   async #likeSource(topic: string, sourceTopic: string, call: Call | undefined): Promise<NewTopic> {
@@ -260,11 +269,9 @@ class TopicDeadLetters implements DeadLetterStore {
     budget: ScanBudget,
     call: Call | undefined,
   ): Promise<readonly Offset[]> {
-    const index = this.#indexOf(partition)
-    const isKnown = await index.cover(index.base, end, budget, call)
-    if (!isKnown) throw this.#notReadWhole(id)
-    const found = index.offsetsOf(id)
-    if (found.length > 0 || index.isWhole) return found
+    const found = await this.#indexOf(partition).placesOf(id, end, budget, call)
+    if (found === undefined) throw this.#notReadWhole(id)
+    if (found.offsets.length > 0 || found.isAll) return found.offsets
     // It may be where the index does not look just now. One for this id alone knows.
     const own = new PartitionIndex({
       broker: this.#broker,
@@ -272,14 +279,15 @@ class TopicDeadLetters implements DeadLetterStore {
       maxLetters: this.#maxIndexedLetters,
       only: id,
     })
-    if (!(await own.cover(0, end, budget, call))) throw this.#notReadWhole(id)
-    return own.offsetsOf(id)
+    const alone = await own.placesOf(id, end, budget, call)
+    if (alone === undefined) throw this.#notReadWhole(id)
+    return alone.offsets
   }
 
   #notReadWhole(id: string): DeadLetterStoreError {
     return new DeadLetterStoreError(
       'LIMIT_EXCEEDED',
-      `Cannot find dead letter ${id}: its topic has more than ${this.#maxScanRecords} records that were not read yet. Ask again, which goes on from there, or raise maxScanRecords.`,
+      `Cannot find dead letter ${id}: its topic has more than ${this.#maxScanRecords} records that were not read yet. Ask the same store again, which goes on from there; a store that is opened for each call needs a larger maxScanRecords.`,
       { limit: 'maxScanRecords', retriable: true },
     )
   }
@@ -291,15 +299,14 @@ class TopicDeadLetters implements DeadLetterStore {
     call: Call | undefined,
   ): Promise<{ readonly letter: DeadLetter; readonly storedAtMs: TimestampMs } | undefined> {
     try {
-      const limits = { ...FETCH_LIMITS, maxRecords: 1 }
-      const [record] = await this.#broker.fetch([{ topic, partition, offset }], limits, call)
+      const [record] = await readFrom(this.#broker, { topic, partition, offset }, 1, call)
       const letter = record?.offset === offset ? letterOfRecord(record) : undefined
       if (record !== undefined && letter?.id === id) return { letter, storedAtMs: record.timestampMs }
     } catch (error) {
       if (!isOutOfRange(error)) throw error
     }
     // Retention deleted it, or the topic was made anew.
-    this.#indexOf({ topic, partition }).forget()
+    await this.#indexOf({ topic, partition }).forget()
     return undefined
   }
 

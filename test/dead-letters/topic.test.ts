@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import { describe, expect, test } from 'vitest'
 
-import type { Broker, NewTopic } from '../../src/broker.ts'
+import type { Broker } from '../../src/broker.ts'
 import type { DeadLetter, DeadLetterQuery, DeadLetterStore } from '../../src/dead-letter.ts'
 import { logBroker } from '../../src/brokers/log.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
@@ -17,6 +17,7 @@ import { BrokerError } from '../../src/errors.ts'
 import { type ConsumerRecord, bytesOf, textOf } from '../../src/record.ts'
 import { type DeadLetterStoreHarness, describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
 import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
+import { FakeClock } from '../support/clock.ts'
 import { startGateway } from '../support/gateway.ts'
 
 const over = (
@@ -104,14 +105,16 @@ async function pagesOf(store: DeadLetterStore, query: DeadLetterQuery): Promise<
 }
 
 function withoutKeys(broker: Broker): Broker {
-  return Object.assign(Object.create(broker) as Broker, {
-    features: { ...broker.features, idempotencyKeys: false },
-    close: () => broker.close(),
-    topics: () => broker.topics(),
-    createTopic: (topic: NewTopic) => broker.createTopic(topic),
-    offsets: (...given: Parameters<Broker['offsets']>) => broker.offsets(...given),
-    fetch: (...given: Parameters<Broker['fetch']>) => broker.fetch(...given),
-    produce: (...given: Parameters<Broker['produce']>) => broker.produce(...given),
+  return answering(broker, { features: { ...broker.features, idempotencyKeys: false } })
+}
+
+/** A broker with an answer of its own to some calls. */
+function answering(broker: Broker, others: Partial<Broker>): Broker {
+  return new Proxy(broker, {
+    get(_, name) {
+      const value: unknown = Reflect.get(name in others ? others : broker, name)
+      return typeof value === 'function' ? value.bind(broker) : value
+    },
   })
 }
 
@@ -357,6 +360,24 @@ describe('the dead-letter topic', () => {
     expect(plain([(await store.get(letterAt(4).id)) ?? letter()])).toEqual(plain([letterAt(4)]))
   })
 
+  test('is listed whole by stores that are opened for a page each, however many records it has', async () => {
+    await using broker = memoryBroker()
+    const offsets = Array.from({ length: 9 }, (_, offset) => offset)
+    for (const offset of offsets) await topicDeadLetters({ broker }).put(letterAt(offset))
+    await topicDeadLetters({ broker }).delete(letterAt(4).id)
+    const listed: number[] = []
+    let [cursor, calls] = [undefined as string | undefined, 0]
+    do {
+      const store = topicDeadLetters({ broker, maxScanRecords: 2 })
+      const page = await store.list({ limit: 3, ...(cursor === undefined ? {} : { cursor }) })
+      listed.push(...page.items.map(({ record }) => record.offset))
+      ;[cursor, calls] = [page.cursor, calls + 1]
+    } while (cursor !== undefined && calls < 50)
+
+    expect(listed).toEqual(offsets.filter((offset) => offset !== 4))
+    expect(calls).toBeLessThan(12)
+  })
+
   test('with more letters than are remembered is listed whole, and any of them found and deleted', async () => {
     await using broker = memoryBroker()
     const store = topicDeadLetters({ broker, maxIndexedLetters: 3 })
@@ -387,6 +408,82 @@ describe('the dead-letter topic', () => {
     } while (cursor !== undefined)
 
     expect(read.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
+  })
+})
+
+describe('a store that is asked for several things at once', () => {
+  test('gives every listing all letters, where it remembers few of them', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, maxIndexedLetters: 3 })
+    const offsets = Array.from({ length: 12 }, (_, offset) => offset)
+    for (const offset of offsets) await store.put(letterAt(offset))
+
+    const listings = await Promise.all([1, 2, 3, 4, 5].map((limit) => pagesOf(store, { limit })))
+
+    for (const pages of listings) expect(pages.flat()).toEqual(offsets)
+  })
+
+  test('reads on where it was while it finds out that a letter is not there any more', async () => {
+    await using memory = memoryBroker({ clock: new FakeClock(), retentionCheckMs: 1 })
+    await memory.createTopic({ topic: 'orders.shop-dlt' })
+    for (const offset of [0, 1, 2, 3, 4, 5]) await topicDeadLetters({ broker: memory }).put(letterAt(offset))
+    let isGone = false
+    const broker = answering(memory, {
+      // As where retention has deleted the letter since its place was found.
+      async fetch([from, ...others], limits, call) {
+        const isOne = limits.maxRecords === 1
+        if (isOne && isGone) throw new BrokerError('OFFSET_OUT_OF_RANGE', 'gone')
+        return from === undefined ? [] : await memory.fetch([from, ...others], limits, call)
+      },
+    })
+    const store = topicDeadLetters({ broker })
+    await store.get(letterAt(0).id)
+    isGone = true
+    for (const offset of [6, 7]) await topicDeadLetters({ broker: memory }).put(letterAt(offset))
+
+    const [got, pages] = await Promise.all([store.get(letterAt(0).id), pagesOf(store, {})])
+
+    expect(got).toBeUndefined()
+    expect(pages.flat()).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
+    expect((await pagesOf(store, {})).flat()).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
+  })
+})
+
+describe('a broker that answers nothing although something is there, as while a leader moves', () => {
+  test('hides no letter for longer than that', async () => {
+    await using memory = memoryBroker()
+    for (const offset of [0, 1, 2]) await topicDeadLetters({ broker: memory }).put(letterAt(offset))
+    let [fetches, fatal, isMoving] = [0, 0, false]
+    const broker = answering(memory, {
+      fetch: async (from, limits, call) => {
+        fetches += 1
+        if (fetches === fatal) isMoving = true
+        return isMoving ? [] : await memory.fetch(from, limits, call)
+      },
+      offsets: async (partitions, at, call) => {
+        // Only a leader can say.
+        isMoving = false
+        return await memory.offsets(partitions, at, call)
+      },
+    })
+    const always = async (work: (store: DeadLetterStore) => Promise<void>): Promise<number> => {
+      for (let at = 1; ; at += 1) {
+        ;[fetches, fatal, isMoving] = [0, at, false]
+        await work(topicDeadLetters({ broker }))
+        if (fetches < fatal) return at
+      }
+    }
+
+    const listed = await always(async (store) => expect((await pagesOf(store, {})).flat()).toEqual([0, 1, 2]))
+    const got = await always(async (store) => expect(await store.get(letterAt(1).id)).toBeDefined())
+    const deleted = await always(async (store) => {
+      expect(await store.delete(letterAt(1).id)).toBe(true)
+      expect(await store.get(letterAt(1).id)).toBeUndefined()
+      await store.put(letterAt(1))
+      expect(await store.get(letterAt(1).id)).toBeDefined()
+    })
+
+    for (const calls of [listed, got, deleted]) expect(calls).toBeGreaterThan(2)
   })
 })
 
@@ -470,6 +567,38 @@ describe('a letter that is deleted', () => {
     await store.put(outer)
 
     expect(plain((await store.list()).items)).toEqual(plain([outer]))
+  })
+
+  test('by its topic in time, and put again, is there', async () => {
+    const clock = new FakeClock()
+    await using broker = memoryBroker({ clock, retentionCheckMs: 1 })
+    await broker.createTopic({ topic: 'orders.shop-dlt', retentionMs: 60_000 })
+    await topicDeadLetters({ broker }).put(letter())
+    await clock.advance(120_000)
+    // Retention keeps the newest records, and is looked at by whoever writes.
+    for (const offset of [1, 2, 3]) await topicDeadLetters({ broker }).put(letterAt(offset))
+    const [start] = await broker.offsets([{ topic: 'orders.shop-dlt', partition: 0 }], 'earliest')
+    expect(start?.offset).toBeGreaterThan(0)
+
+    for (let times = 0; times < 2; times += 1) await topicDeadLetters({ broker }).put(letter())
+
+    const ids = (await topicDeadLetters({ broker }).list()).items.map(({ id }) => id)
+    expect(ids).toContain(letter().id)
+    expect(new Set(ids).size).toBe(ids.length)
+  })
+
+  test.each([0, 1, 3])('with its topic, and put again when that has %s others, is there', async (others) => {
+    await using broker = memoryBroker()
+    for (const offset of [1, 0]) await topicDeadLetters({ broker }).put(letterAt(offset))
+    await broker.deleteTopic('orders.shop-dlt')
+    await broker.createTopic({ topic: 'orders.shop-dlt' })
+    for (let offset = 0; offset < others; offset += 1) await topicDeadLetters({ broker }).put(letterAt(10 + offset))
+
+    for (let times = 0; times < 2; times += 1) await topicDeadLetters({ broker }).put(letterAt(0))
+
+    const store = topicDeadLetters({ broker })
+    expect(plain([(await store.get(letterAt(0).id)) ?? letter()])).toEqual(plain([letterAt(0)]))
+    expect((await store.list()).items).toHaveLength(others + 1)
   })
 
   test('leaves the others where they are in a topic that was made anew since it was read', async () => {
