@@ -121,19 +121,27 @@ export class Batch {
     return !isEnd(outcome)
   }
 
-  /** The handler has said which records failed. What becomes of them is told at once, so that none begins before the others are. */
+  /**
+   * The handler has said which records failed. Those that are to be tried again are told of last, so that none begins while
+   * another of its key is on its way elsewhere. A breaker that opens meanwhile keeps the rest.
+   */
   async #failNamed(part: readonly BatchItem[], failures: ReadonlyMap<number, unknown>): Promise<boolean> {
-    const outcomes: [BatchItem, Outcome][] = []
+    const retries: [BatchItem, Outcome][] = []
+    let goesOn = true
     for (const [index, item] of part.entries()) if (!failures.has(index)) this.#tell(item, handled)
     for (const [index, item] of part.entries()) {
       if (!failures.has(index)) continue
+      goesOn = item.work.plan.breaker?.isOpen !== true
+      if (!goesOn) break
       const result: AttemptResult = { kind: 'failed', error: failures.get(index) }
       const outcome = await this.#scope.after(item.work, numberOf(item), result)
-      outcomes.push([item, outcome])
-      if (isEnd(outcome)) break
+      if (outcome.kind === 'retry') retries.push([item, outcome])
+      else this.#tell(item, outcome)
+      goesOn = !isEnd(outcome)
+      if (!goesOn) break
     }
-    for (const [item, outcome] of outcomes) this.#tell(item, outcome)
-    return !outcomes.some(([, outcome]) => isEnd(outcome))
+    for (const [item, outcome] of retries) this.#tell(item, outcome)
+    return goesOn
   }
 
   /** One call for several records. */

@@ -720,6 +720,33 @@ describe('a breaker', () => {
     expect(report).toMatchObject({ handled: 3, deadLettered: { exhausted: 5 }, unfinished: 42 })
     expect(report).toMatchObject({ ended: 'breaker-open', committed: [{ offset: 8 }] })
   })
+
+  test.each([
+    ['rejected', () => new DeadLetterError('no'), 3],
+    ['exhausted', () => new Error('down'), 1],
+  ] as const)(
+    'that opens among the records that BatchError names keeps the others (%s)',
+    async (reason, error, maxAttempts) => {
+      const bench = await openBatches(
+        (_names, _context, records) => {
+          const failures = records.flatMap((record, index) => (index < 5 ? [] : [{ record, error: error() }]))
+          if (failures.length > 0) throw new BatchError(failures)
+        },
+        { retry: { maxAttempts }, breaker: { probes: 100, minDeadLetters: 20, share: 0.5 } },
+      )
+      await produce(bench, namesOf(0, 80))
+
+      const report = await bench.drain()
+
+      expect(report).toMatchObject({
+        breakers: [{ route: 'route' }],
+        deadLettered: { [reason]: 20 },
+      })
+      expect(await bench.committed()).toEqual([20 + report.handled])
+      expect(report.unfinished).toBeGreaterThan(20)
+      expect(await lettersOf(bench)).toHaveLength(20)
+    },
+  )
 })
 
 describe('a batch route', () => {
