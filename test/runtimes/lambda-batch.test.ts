@@ -3,11 +3,11 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { defineApp } from '../../src/app.ts'
 import type { App } from '../../src/app.ts'
 import { base64Of } from '../../src/base64.ts'
-import { SkipError, StopError } from '../../src/handler-errors.ts'
+import { BatchError, RetryAfterError, SkipError, StopError } from '../../src/handler-errors.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
 import type { ConsumerRecord } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
-import type { Handler, RouteOptions } from '../../src/router.ts'
+import type { BatchHandler, BatchRouteOptions, Handler, RouteOptions } from '../../src/router.ts'
 import { lambdaKafkaBatch, lambdaSqsBatch } from '../../src/runtimes/lambda-batch.ts'
 import { memoryBroker } from '../../src/brokers/memory.ts'
 import { startGateway } from '../support/gateway.ts'
@@ -20,6 +20,24 @@ afterEach(() => vi.unstubAllEnvs())
 
 function appOf(handler: Handler, options: RouteOptions = {}): App {
   return defineApp({ groupId: 'shop', router: createRouter().on({ topic: 'orders' }, handler, options) })
+}
+
+/** The same with a batch route. */
+function batchAppOf(handler: BatchHandler, options: BatchRouteOptions = {}): App {
+  return defineApp({ groupId: 'shop', router: createRouter().onBatch({ topic: 'orders' }, handler, options) })
+}
+
+/** Hands over, and notes the values of each call. A call fails for `no`, and names `bad` as failed. */
+function noting(calls: string[][]): BatchHandler {
+  return (records) => {
+    const values = records.map(({ value }) => textOf(value))
+    calls.push(values)
+    if (values.some((value) => value.startsWith('no'))) throw new RetryAfterError(60_000)
+    const failures = records.filter(({ value }) => textOf(value).startsWith('bad'))
+    if (failures.length > 0) {
+      throw new BatchError(failures.map((record) => ({ record, error: new StopError('down') })))
+    }
+  }
 }
 
 type KafkaRecord = MSKEvent['records'][string][number]
@@ -118,6 +136,51 @@ describe('a Kafka batch', () => {
   })
 })
 
+describe('a Kafka batch for a route that takes batches', () => {
+  test('is handed over partition by partition, and is all settled', async () => {
+    const calls: string[][] = []
+    const handle = lambdaKafkaBatch(batchAppOf(noting(calls), { breaker: null }))
+
+    const answer = await handle(kafkaEvent({ 0: ['a', 'b', 'c'], 1: ['d', 'e'] }), context)
+
+    expect(calls.map((values) => values.join(' ')).toSorted()).toEqual(['a b c', 'd e'])
+    expect(answer).toEqual({ batchItemFailures: [] })
+  })
+
+  test.each([
+    ['partition', 101],
+    ['key', 101],
+    ['none', 101],
+  ] as const)('is split, and answered with the record that is to come again (%s)', async (ordering, offset) => {
+    const calls: string[][] = []
+    const handle = lambdaKafkaBatch(batchAppOf(noting(calls), { ordering, breaker: null }))
+
+    const answer = await handle(kafkaEvent({ 0: ['a', 'no', 'b', 'c'], 1: ['d'] }), context)
+
+    expect(answer).toEqual({ batchItemFailures: [{ itemIdentifier: { partition: 'orders-0', offset } }] })
+    const alone = calls.filter((values) => values.length === 1).flat()
+    expect(alone).toEqual(expect.arrayContaining(['a', 'no', 'd']))
+    // What waits for the record by its order was not called without it.
+    const others = calls.filter((values) => !values.includes('no')).flat()
+    expect(others.includes('c')).toBe(ordering !== 'partition')
+  })
+
+  test('is answered with the lowest record of each partition that a BatchError names', async () => {
+    const calls: string[][] = []
+    const handle = lambdaKafkaBatch(batchAppOf(noting(calls), { ordering: 'none', breaker: null }))
+
+    const answer = await handle(kafkaEvent({ 0: ['a', 'bad1', 'b', 'bad2'], 1: ['d'], 2: ['bad3', 'e'] }), context)
+
+    expect(answer).toEqual({
+      batchItemFailures: [
+        { itemIdentifier: { partition: 'orders-0', offset: 101 } },
+        { itemIdentifier: { partition: 'orders-2', offset: 100 } },
+      ],
+    })
+    expect(calls).toHaveLength(3)
+  })
+})
+
 function sqsEvent(bodies: readonly string[], receiveCount = 1, groups: readonly string[] = []): SQSEvent {
   return {
     Records: bodies.map((body, index) => {
@@ -200,5 +263,50 @@ describe('an SQS batch', () => {
     await handle(sqsEvent(['a'], 3), context)
 
     expect(attempts).toEqual([3])
+  })
+})
+
+describe('an SQS batch for a route that takes batches', () => {
+  test('is handed over together, and answered with the messages that a BatchError names', async () => {
+    const calls: string[][] = []
+    const handle = lambdaSqsBatch(batchAppOf(noting(calls), { ordering: 'none', breaker: null }), { topic: 'orders' })
+
+    const answer = await handle(sqsEvent(['a', 'bad', 'b', 'bad too', 'c']), context)
+
+    expect(calls).toEqual([['a', 'bad', 'b', 'bad too', 'c']])
+    expect(answer).toEqual({ batchItemFailures: [{ itemIdentifier: 'm1' }, { itemIdentifier: 'm3' }] })
+  })
+
+  test('is split, and answered with the message that fails alone', async () => {
+    const calls: string[][] = []
+    const handle = lambdaSqsBatch(batchAppOf(noting(calls), { ordering: 'none', breaker: null }), { topic: 'orders' })
+
+    const answer = await handle(sqsEvent(['a', 'b', 'no', 'c']), context)
+
+    expect(calls).toEqual([['a', 'b', 'no', 'c'], ['a', 'b'], ['no', 'c'], ['no'], ['c']])
+    expect(answer).toEqual({ batchItemFailures: [{ itemIdentifier: 'm2' }] })
+  })
+
+  test('keeps the order of a message group: what is behind a failure comes again with it', async () => {
+    const calls: string[][] = []
+    const handle = lambdaSqsBatch(batchAppOf(noting(calls), { ordering: 'key', breaker: null }), { topic: 'orders' })
+
+    const answer = await handle(sqsEvent(['a', 'no', 'b', 'c'], 1, ['1', '2', '2', '1']), context)
+
+    expect(answer.batchItemFailures).toEqual([{ itemIdentifier: 'm1' }, { itemIdentifier: 'm2' }])
+    expect(calls).not.toContainEqual(['b'])
+  })
+
+  test('calls what was received before alone, so that it spoils no other', async () => {
+    const calls: string[][] = []
+    const handle = lambdaSqsBatch(batchAppOf(noting(calls), { ordering: 'none', breaker: null }), { topic: 'orders' })
+    const [again] = sqsEvent(['no'], 2).Records
+    const [first, second] = sqsEvent(['a', 'b']).Records
+    const all = [first, again === undefined ? undefined : { ...again, messageId: 'again' }, second]
+
+    const answer = await handle({ Records: all.filter((one) => one !== undefined) }, context)
+
+    expect(calls.map((values) => values.join(' ')).toSorted()).toEqual(['a', 'b', 'no'])
+    expect(answer).toEqual({ batchItemFailures: [{ itemIdentifier: 'again' }] })
   })
 })
