@@ -19,8 +19,8 @@ const help = `Usage: npm run operate -- <verb> [options]
   status               where the group stands in each partition, and what is paused
   seek                 sets its offsets: --topic, --to <where>, and --partition where not all of them
   skip                 passes one record over: --topic, --partition, --offset, --reason
-  pause                handles nothing of the group, or of --topic, until it is resumed; offsets stay
-  resume               takes a pause back: of the group, or of --topic
+  pause                handles nothing of the group, of --topic, or of --topic and --key, until it is resumed; offsets stay
+  resume               takes a pause back: of the group, of --topic, or of --topic and --key
   backfill             replays a range of a topic into this group only: --topic, --from <where>, --until <where> (latest)
   resume-backfill      goes on with one that did not end: --topic
   stop-backfill        takes one back, wherever it runs: --topic
@@ -28,7 +28,7 @@ const help = `Usage: npm run operate -- <verb> [options]
 Where to: an offset, earliest, latest, or a time as 2026-01-31T12:00:00Z (the first record at or after it).
 
 Options:
-  --topic <name>  --partition <n>  --offset <n>  --to <where>  --from <where>  --until <where>
+  --topic <name>  --key <text>  --partition <n>  --offset <n>  --to <where>  --from <where>  --until <where>
   --per-second <n>     most records that a backfill replays in a second (100)
   --reason <text>      why, for the audit
   --dry-run            seek, skip and backfill say what they would do, and do nothing
@@ -46,6 +46,7 @@ The status is 0 when it is done, 1 when it was refused or failed, 2 for what can
 const flags = {
   help: { type: 'boolean', short: 'h', default: false },
   topic: { type: 'string' },
+  key: { type: 'string' },
   partition: { type: 'string' },
   offset: { type: 'string' },
   to: { type: 'string' },
@@ -155,14 +156,20 @@ const verbs: Readonly<Record<string, Verb>> = {
     },
   },
   pause: {
-    takes: ['topic'],
+    takes: ['topic', 'key'],
     needs: [],
-    read: (values) => async (operations) => shown(await operations.pause(pauseOf(values))),
+    read(values) {
+      const asked = pauseOf(values)
+      return async (operations) => shown(await operations.pause(asked))
+    },
   },
   resume: {
-    takes: ['topic'],
+    takes: ['topic', 'key'],
     needs: [],
-    read: (values) => async (operations) => shown(await operations.resume(pauseOf(values))),
+    read(values) {
+      const asked = pauseOf(values)
+      return async (operations) => shown(await operations.resume(asked))
+    },
   },
 }
 
@@ -224,8 +231,13 @@ function operatorOf({ actor = whoRuns(), reason }: Flags) {
 }
 
 function pauseOf(values: Flags) {
-  const { topic } = values
-  return { ...operatorOf(values), ...(topic === undefined ? {} : { topic }) }
+  const { topic, key } = values
+  if (key !== undefined && topic === undefined) throw new UsageError('--key: say of which topic: --topic <name>.')
+  return {
+    ...operatorOf(values),
+    ...(topic === undefined ? {} : { topic }),
+    ...(key === undefined ? {} : { key }),
+  }
 }
 
 function targetOf(flag: string, text: string): SeekTarget {
@@ -260,8 +272,9 @@ function shown(paused: Paused): readonly [string, Paused] {
   return [pausedText(paused), paused]
 }
 
-function pausedText({ group, topics }: Paused): string {
-  const parts = [...(group ? ['the group'] : []), ...topics]
+function pausedText({ group, topics, keys }: Paused): string {
+  const ofKeys = keys.map(({ topic, key }) => `key ${JSON.stringify(key)} of ${topic}`)
+  const parts = [...(group ? ['the group'] : []), ...topics, ...ofKeys]
   return `paused: ${parts.length === 0 ? 'nothing' : parts.join(', ')}`
 }
 

@@ -84,6 +84,10 @@ export interface SkipOptions extends OperatorOptions, TopicPartition {
 export interface PauseOptions extends OperatorOptions {
   /** @default the whole group */
   readonly topic?: string
+  /**
+   * Records of the topic with exactly this key, as UTF-8 text; on routes ordered by key, or by nothing. @default the whole topic
+   */
+  readonly key?: string
 }
 
 /** What is replayed, and how. */
@@ -195,8 +199,8 @@ export interface Operations {
   skip(options: SkipOptions): Promise<MovedPartition>
 
   /**
-   * Handles nothing of a group, or of a topic of it, until it is resumed; offsets stay. Runs that are on end within
-   * 15 seconds.
+   * Handles nothing of a group, of a topic of it or of a key of that, until it is resumed; offsets stay. Runs that are on end
+   * within 15 seconds.
    */
   pause(options: PauseOptions): Promise<Paused>
 
@@ -337,9 +341,12 @@ async function patiently(settings: OperationsSettings, verb: () => Promise<unkno
 }
 
 async function change(settings: OperationsSettings, asked: PauseOptions, verb: 'pause' | 'resume'): Promise<Paused> {
-  const { actor, reason, topic } = asked
+  const { actor, reason, topic, key } = asked
   checkOperator(asked)
-  return await operated(settings, { verb, actor, ...reasonOf(reason), target: { topic } }, (work) =>
+  if (key !== undefined && topic === undefined) {
+    throw new ConfigError('Cannot operate: there is a key without a topic: say of which topic.')
+  }
+  return await operated(settings, { verb, actor, ...reasonOf(reason), target: { topic, key } }, (work) =>
     changePaused(settings, asked, verb, work),
   )
 }

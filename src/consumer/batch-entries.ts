@@ -13,10 +13,12 @@ export interface BatchSource {
   readonly find: (record: ConsumerRecord) => Found
   /** Takes the first record that waits away: an earlier run has settled it. */
   readonly passOver: (record: ConsumerRecord) => void
+  /** Whether a record has to wait for its own reasons. */
+  readonly isPaused: (record: ConsumerRecord) => boolean
 }
 
 /** Begins the records at the front of a lane, as far as they may be called together. The first of them may be. */
-export function takeBatch(lane: Lane, plan: Plan, { find, passOver }: BatchSource): readonly Entry[] {
+export function takeBatch(lane: Lane, plan: Plan, { find, passOver, isPaused }: BatchSource): readonly Entry[] {
   const entries: Entry[] = []
   const keys = new Set<string>()
   const most = mostTogether(plan)
@@ -26,7 +28,7 @@ export function takeBatch(lane: Lane, plan: Plan, { find, passOver }: BatchSourc
       continue
     }
     const found = (lane.found ??= find(record))
-    if (found.plan !== plan || !mayJoin(lane, record, found)) break
+    if (found.plan !== plan || !mayJoin(lane, record, found) || isPaused(record)) break
     const key = chainKeyOf(record, plan)
     if (key !== undefined) {
       // One that waits for a record of this batch comes behind it; for any other it has to wait.

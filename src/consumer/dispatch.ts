@@ -41,6 +41,8 @@ export interface DispatchScope {
   readonly careful: Careful
   /** Commits carry what is settled and put off behind their offsets. */
   readonly keepsProgress: boolean
+  /** Whether a record, as it was read first, has a key that is not handled now. */
+  readonly isPaused: (record: ConsumerRecord) => boolean
   /** Aborted when nothing may wait any longer. */
   readonly ending: AbortSignal
   /** There is no time, or are no calls, left to begin anything. */
@@ -133,7 +135,7 @@ export class Dispatch {
 
   /** Begins one record of a lane. False where none may be begun now. */
   #step(lane: Lane): boolean {
-    const { clock, budget, handling, careful } = this.#scope
+    const { clock, budget, handling, careful, isPaused } = this.#scope
     const now = clock.monotonic()
     if (now >= budget.takeUntil || !careful.mayBegin) {
       this.#scope.onOver(now >= budget.takeUntil ? 'deadline' : 'calls')
@@ -153,7 +155,7 @@ export class Dispatch {
       return true
     }
     const found = (lane.found ??= handling.find(record))
-    const { plan } = found
+    const { plan, origin = record } = found
     if (plan.breaker?.isOpen === true) return this.#shut(lane)
     if (!hasRoom(plan) || !isNext(lane, found)) return false
     const key = chainKeyOf(record, plan)
@@ -165,7 +167,8 @@ export class Dispatch {
         this.#park(entry)
         this.#makeRoom()
       } else if (before.isLeft) this.#leaveAlone(entry)
-    } else if (plan.batch !== undefined && !careful.isOn && mayJoin(lane, record, found))
+    } else if (isPaused(origin)) this.#wait(lane.begin(record, found, key))
+    else if (plan.batch !== undefined && !careful.isOn && mayJoin(lane, record, found))
       this.#together(this.#takeBatch(lane, plan), now)
     else if (known !== undefined || plan.isAtMostOnce || careful.isOn) this.#resume(lane.begin(record, found, key), now)
     else this.#first(lane, record, found, key, now)
@@ -187,9 +190,9 @@ export class Dispatch {
   }
 
   #takeBatch(lane: Lane, plan: Plan): readonly Entry[] {
-    const { handling } = this.#scope
+    const { handling, isPaused } = this.#scope
     const passOver = (record: ConsumerRecord): void => this.#passOver(lane, record)
-    return takeBatch(lane, plan, { find: (record) => handling.find(record), passOver })
+    return takeBatch(lane, plan, { find: (record) => handling.find(record), passOver, isPaused })
   }
 
   /** Begins records of one lane and route together. They take the room of one. */
@@ -437,6 +440,11 @@ export class Dispatch {
     this.#makeRoom()
   }
 
+  /** Puts a record off until a run that may handle it, whenever it is due. */
+  #wait(entry: Entry): void {
+    this.#putOff(entry, Number.POSITIVE_INFINITY, entry.dueAtMs)
+  }
+
   #park(entry: Entry): void {
     this.#scope.lanes.park(entry)
     this.#parked.add(entry)
@@ -467,6 +475,7 @@ export class Dispatch {
     if (this.#scope.parking.whenFull !== 'dead-letter' || !this.isFull) return
     for (const entry of this.#parked) {
       const { lane, record, found, attempts } = entry
+      if (this.#scope.isPaused(found.origin ?? record)) continue
       // What waits in a retry topic has not failed there yet.
       const error = entry.error ?? (found.returned === undefined && attempts > 0 ? putOffBefore() : undefined)
       if (lane.isGone) this.#parked.delete(entry)

@@ -9,7 +9,8 @@ import { KedgeError } from '../errors.ts'
 import type { LogEvent } from '../logger.ts'
 import { newOperationsTopic, readNewer, readState, untouched } from '../operations/state.ts'
 import type { MakeCall, Paused } from '../operations/state.ts'
-import type { Offset } from '../record.ts'
+import { exactTextOf } from '../record.ts'
+import type { ConsumerRecord, Offset } from '../record.ts'
 import type { Calls } from './calls.ts'
 import { runCauseOf } from './cause.ts'
 
@@ -33,6 +34,8 @@ const OPERATIONS_CHECK_MS = 15_000
 export class Orders {
   readonly #scope: OrdersScope
   #paused: Paused = untouched.paused
+  /** Of each topic. */
+  #keys: ReadonlyMap<string, ReadonlySet<string>> = new Map()
   #endOffset: Offset = 0
   #cancelTimer: (() => void) | undefined
   #isClosed = false
@@ -50,6 +53,13 @@ export class Orders {
     return subscription.filter((topic) => !paused.has(topic) && !paused.has(returnTopics.get(topic)?.source ?? topic))
   }
 
+  /** Whether an operator has paused the key of a record, as it was read first. */
+  isPaused({ topic, key }: ConsumerRecord): boolean {
+    if (this.#keys.size === 0 || key === null) return false
+    const keys = this.#keys.get(topic)
+    return keys !== undefined && keys.has(exactTextOf(key) ?? '')
+  }
+
   /** Reads what is in force; nothing for an app that does not ask. Rejects as the broker does. */
   async read(): Promise<void> {
     const { app, broker, calls, ending, onPaused } = this.#scope
@@ -58,6 +68,8 @@ export class Orders {
     const make: MakeCall = (work) => calls.make(work, { signal: ending })
     const { state, endOffset, exists } = await readState(broker, topic, make)
     this.#paused = state.paused
+    const byTopic = Map.groupBy(state.paused.keys, (one) => one.topic)
+    this.#keys = new Map([...byTopic].map(([name, paused]) => [name, new Set(paused.map(({ key }) => key))]))
     this.#endOffset = endOffset
     if (!exists) await this.#makeTopic(topic)
     if (state.paused.group || this.subscription.length === 0) onPaused(OPERATIONS_CHECK_MS)

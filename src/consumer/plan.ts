@@ -120,6 +120,6 @@ export function concurrencyOf({ routes }: App): number {
   return Math.max(DEFAULT_CONCURRENCY, ...routes.map(({ options }) => options.concurrency ?? 0))
 }
 
-function orderingOf({ ordering, concurrency }: RouteOptions): Ordering {
+export function orderingOf({ ordering, concurrency }: RouteOptions): Ordering {
   return ordering ?? (concurrency === undefined ? 'partition' : 'key')
 }

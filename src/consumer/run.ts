@@ -162,6 +162,7 @@ export class Run {
       tally: this.#tally,
       parking: app.parking,
       keepsProgress: this.#keepsProgress,
+      isPaused: (record) => this.#orders.isPaused(record),
       onOver: (why) => this.#stopTaking(why),
       onStopped: (lane) => this.#onStopped(lane),
       onOpened: (openMs) => this.#onOpened(openMs),

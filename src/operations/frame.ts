@@ -177,7 +177,7 @@ async function tell({ log, audit }: OperationsSettings, record: OperationAudit):
     reason,
     group: groupId,
     operationId,
-    ...target,
+    ...withoutKey(target),
     before: changeText(before),
     after: changeText(after),
     result,
@@ -201,11 +201,16 @@ async function attempt(
 }
 
 /** A change for a log line, in which keys of records do not stand. */
+/** Keys of records do not stand in log lines. */
+function withoutKey({ key, ...target }: OperationAudit['target']): OperationAudit['target'] {
+  return key === undefined ? target : { ...target, key: '(in the audit)' }
+}
+
 function changeText(change: OperationAudit['before']): string | undefined {
   if (change === undefined) return undefined
   if (!('group' in change))
     return change.map(({ topic, partition, offset }) => `${topic}[${partition}] ${offset}`).join(', ')
-  const { group, topics } = change
-  const parts = [...(group ? ['the group'] : []), ...topics]
+  const { group, topics, keys } = change
+  const parts = [...(group ? ['the group'] : []), ...topics, ...keys.map(({ topic }) => `a key of ${topic}`)]
   return parts.length === 0 ? 'nothing' : parts.join(', ')
 }

@@ -1,14 +1,15 @@
 /** Pauses and resumes: what of a group is not handled. Runs read it at their start and now and then. */
+import { orderingOf } from '../consumer/plan.ts'
 import { BrokerError } from '../errors.ts'
 import type { PauseOptions } from '../operations.ts'
 import { requireGroup } from './partitions.ts'
 import type { OperationsSettings, VerbDone, VerbWork } from './frame.ts'
-import type { Paused } from './state.ts'
+import type { Paused, PausedKey } from './state.ts'
 
-/** Pauses or resumes a group or a topic of it. Doing it twice does no more than once. */
+/** Pauses or resumes a group, a topic or a key of it. Doing it twice does no more than once. */
 export async function changePaused(
   settings: OperationsSettings,
-  { topic }: PauseOptions,
+  { topic, key }: PauseOptions,
   verb: 'pause' | 'resume',
   { calls, state, isHeeded }: VerbWork,
 ): Promise<VerbDone<Paused>> {
@@ -21,16 +22,43 @@ export async function changePaused(
   }
   if (app === undefined) await requireGroup(broker, groupId, calls)
   if (topic !== undefined && verb === 'pause') await requireSource(settings, topic, calls)
+  if (topic !== undefined && key !== undefined && verb === 'pause') requireKeys(settings, topic)
   const before = state.paused
-  const isOn = verb === 'pause'
-  const after =
-    topic === undefined ? { ...before, group: isOn } : { ...before, topics: changed(before.topics, topic, isOn) }
+  const after = changed(before, { topic, key }, verb === 'pause')
   return { result: after, before, after, state: { ...state, paused: after } }
 }
 
-function changed(topics: readonly string[], topic: string, isOn: boolean): readonly string[] {
-  const others = topics.filter((one) => one !== topic)
-  return isOn ? [...others, topic].sort() : others
+function changed(
+  before: Paused,
+  { topic, key }: { topic: string | undefined; key: string | undefined },
+  isOn: boolean,
+): Paused {
+  if (topic === undefined) return { ...before, group: isOn }
+  if (key === undefined) {
+    const others = before.topics.filter((one) => one !== topic)
+    return { ...before, topics: isOn ? [...others, topic].sort() : others }
+  }
+  const others = before.keys.filter((one) => one.topic !== topic || one.key !== key)
+  return { ...before, keys: isOn ? [...others, { topic, key }].sort(byTopicAndKey) : others }
+}
+
+function byTopicAndKey(a: PausedKey, b: PausedKey): number {
+  if (a.topic !== b.topic) return a.topic < b.topic ? -1 : 1
+  return a.key < b.key ? -1 : 1
+}
+
+/** Where records wait for everything before them, one key would stop its whole partition. */
+function requireKeys({ groupId, app }: OperationsSettings, topic: string): void {
+  const route = app?.routes.find(
+    ({ match, options }) =>
+      (typeof match.topic === 'string' ? match.topic : match.topic.name) === topic &&
+      orderingOf(options) === 'partition',
+  )
+  if (route === undefined) return
+  throw new BrokerError(
+    'INVALID_REQUEST',
+    `Cannot pause a key of ${topic} of group ${groupId}: its route ${route.name} is ordered by partition, so everything behind the key would wait too. Pause the topic, or order the route by key.`,
+  )
 }
 
 /** Only a topic that the group reads can be paused, and what comes back to it waits with it. */

@@ -13,6 +13,15 @@ export interface Paused {
   readonly group: boolean
   /** Names, sorted. What comes back to a topic waits with it. */
   readonly topics: readonly string[]
+  /** Sorted. What has one of them waits, and what its route's order has wait for that. */
+  readonly keys: readonly PausedKey[]
+}
+
+/** A key of a topic. */
+export interface PausedKey {
+  readonly topic: string
+  /** As UTF-8 text. */
+  readonly key: string
 }
 
 /** A backfill that was started, and has neither ended nor been stopped. */
@@ -41,7 +50,7 @@ export interface StateRead {
 
 /** The state of a group that no operator ever touched. */
 export const untouched: OperationsState = Object.freeze({
-  paused: Object.freeze({ group: false, topics: [] }),
+  paused: Object.freeze({ group: false, topics: [], keys: [] }),
   backfills: [],
 })
 
@@ -65,7 +74,7 @@ function decodeState({ value }: Pick<ConsumerRecord, 'value'>): OperationsState 
     if (typeof read !== 'object' || read === null || !('kedge' in read) || read.kedge !== MARK) return undefined
     // The mark says who wrote it, and that was `encodeState`.
     const { paused, backfills } = read as unknown as OperationsState
-    return { paused, backfills }
+    return { paused: { ...untouched.paused, ...paused }, backfills }
   } catch {
     return undefined
   }

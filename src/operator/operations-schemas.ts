@@ -56,11 +56,16 @@ export const SkipIn: z.ZodType<SkipBody> = z
 /** What is paused or resumed. */
 export interface PauseBody {
   readonly topic?: string | undefined
+  readonly key?: string | undefined
   readonly reason?: string | undefined
 }
 /** The body of a pause and of a resume. */
 export const PauseIn: z.ZodType<PauseBody | undefined> = z
-  .strictObject({ topic: optional(TopicName).describe('Default: the whole group'), reason: optional(reason) })
+  .strictObject({
+    topic: optional(TopicName).describe('Default: the whole group'),
+    key: optional(z.string()).describe('Of a record, as text; with topic. Default: the whole topic'),
+    reason: optional(reason),
+  })
   .meta({ id: 'PauseRequest' })
   .optional()
 
@@ -109,7 +114,13 @@ const bounds = { logStartOffset: count, logEndOffset: count }
 const Moved = z
   .object({ topic: z.string(), partition: count, before: committed, after: count, ...bounds })
   .meta({ id: 'MovedPartition' })
-const Paused = z.object({ group: z.boolean(), topics: z.array(z.string()) }).meta({ id: 'Paused' })
+const Paused = z
+  .object({
+    group: z.boolean(),
+    topics: z.array(z.string()),
+    keys: z.array(z.object({ topic: z.string(), key: z.string() })),
+  })
+  .meta({ id: 'Paused' })
 const Order = z
   .object({
     id: z.string(),

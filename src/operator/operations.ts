@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import type { Broker } from '../broker.ts'
 import { GatewayError, isErrorCode } from '../errors.ts'
-import { statusOfCode } from '../gateway/errors.ts'
+import { invalidRequest, statusOfCode } from '../gateway/errors.ts'
 import type { Principal } from '../gateway/principal.ts'
 import { defineRoute, type Route, type RouteContext } from '../gateway/route.ts'
 import { GroupName } from '../gateway/schemas.ts'
@@ -107,7 +107,9 @@ function skip(services: OperatorServices): Route {
 
 function pause(services: OperatorServices, verb: 'pause' | 'resume'): Route {
   const summary =
-    verb === 'pause' ? 'Handle nothing of a group, or of a topic of it, until it is resumed' : 'Take a pause back'
+    verb === 'pause'
+      ? 'Handle nothing of a group, of a topic of it or of a key of that, until it is resumed'
+      : 'Take a pause back'
   return defineRoute({
     methods: ['POST'],
     path: `/groups/{group}/operations/${verb}`,
@@ -120,8 +122,15 @@ function pause(services: OperatorServices, verb: 'pause' | 'resume'): Route {
     errors: ofChanges,
     async handle({ params: { group }, body = {} }, { broker, principal }) {
       principal.requireGroup('operate', group)
-      const { topic } = body
-      const asked = { ...by(principal, body), ...(topic === undefined ? {} : { topic }) }
+      const { topic, key } = body
+      if (key !== undefined && topic === undefined) {
+        throw invalidRequest(`Cannot ${verb} a key of group ${group}: there is no topic with it. Say of which topic.`)
+      }
+      const asked = {
+        ...by(principal, body),
+        ...(topic === undefined ? {} : { topic }),
+        ...(key === undefined ? {} : { key }),
+      }
       return { json: await asUnsupported(async () => (await verbsOf(services, broker, group))[verb](asked)) }
     },
   })

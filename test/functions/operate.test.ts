@@ -182,6 +182,7 @@ describe('npm run operate', () => {
     ['skip', [...one, '--offset', '1']],
     ['skip', [...one, '--offset', 'x', '--reason', 'r']],
     ['pause', ['--dry-run']],
+    ['pause', ['--key', 'x']],
     ['status', ['now']],
     ['status', ['--unknown']],
   ])('ends with 2 for what it cannot read: %s %s', async (verb, args) => {

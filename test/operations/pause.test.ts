@@ -81,7 +81,7 @@ describe.each(systems)('pause ($name)', (system) => {
     const paused = await bench.done(bench.operations().resume({ actor, topic: TOPIC }))
 
     expect(every.ended).toBe('paused')
-    expect(paused).toEqual({ group: true, topics: [] })
+    expect(paused).toEqual({ group: true, topics: [], keys: [] })
     expect((await bench.drain()).ended).toBe('paused')
   })
 

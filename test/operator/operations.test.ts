@@ -146,8 +146,21 @@ describe.each(brokers)('an operator over REST ($name)', ({ open }) => {
       json: { groupId: 'shop', isHeeded: true, paused: { topics: ['orders'] }, members: [{ groupInstanceId: 'i' }] },
     })
     expect(paused.ended).toBe('paused')
-    expect(resume.json).toEqual({ group: false, topics: [] })
-    expect(group.json).toEqual({ group: true, topics: [] })
+    expect(resume.json).toEqual({ group: false, topics: [], keys: [] })
+    expect(group.json).toEqual({ group: true, topics: [], keys: [] })
+  })
+
+  test('pauses a key where its route lets it, and only with its topic', async () => {
+    await using shop = await openShop(open(), () => undefined)
+    await using ordered = await openShop(open())
+
+    const pause = await shop.ask('pause', { topic: 'orders', key: 'x' })
+    const byPartition = await ordered.ask('pause', { topic: 'orders', key: 'x' })
+    const nowhere = await shop.ask('pause', { key: 'x' })
+
+    expect(pause).toMatchObject({ status: 200, json: { topics: [], keys: [{ topic: 'orders', key: 'x' }] } })
+    expect([byPartition, nowhere].map(({ status }) => status)).toEqual([400, 400])
+    expect(JSON.stringify(byPartition.json)).toContain('ordered by partition')
   })
 
   test('is answered 409 with the time to wait while a run is on', async () => {
@@ -182,8 +195,13 @@ describe.each(brokers)('an operator over REST ($name)', ({ open }) => {
     const second = await shop.ask('backfill/resume', { topic: 'orders', timeLimitMs: 10_000 })
     await shop.drain()
 
-    expect(first).toMatchObject({ status: 200, json: { finished: false, ended: 'time-limit', replayed: 2, left: 3 } })
-    expect(second).toMatchObject({ status: 200, json: { finished: true, ended: 'done', replayed: 3, left: 0 } })
+    expect(first).toMatchObject({ status: 200, json: { finished: false, ended: 'time-limit' } })
+    // How many of the five went is a matter of how busy the machine is.
+    expect(first.json['left']).toBeGreaterThan(0)
+    expect(second).toMatchObject({
+      status: 200,
+      json: { finished: true, ended: 'done', replayed: first.json['left'], left: 0 },
+    })
     expect(shop.handled.slice(5)).toEqual(['a', 'b', 'c', 'd', 'e'])
   })
 
