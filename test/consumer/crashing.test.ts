@@ -12,7 +12,7 @@ import { type SpawnedProgram, spawnProgram } from '../support/processes.ts'
 import { until } from '../support/until.ts'
 
 // Nodes start slowly on a busy machine, and claims of the dead have to lapse.
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 150_000 })
 
 const GOOD = ['a', 'b', 'c', 'd', 'e']
 
@@ -28,14 +28,14 @@ async function live(program: SpawnedProgram, how: string): Promise<RunReport | u
   const isStuck = (): boolean => how === 'loop' && program.printed().includes('begins bad')
   await until(() => program.hasEnded() || reportOf() !== undefined || isStuck(), {
     what: 'the end of a consumer',
-    timeoutMs: 30_000,
+    timeoutMs: 45_000,
   })
   await program.kill('SIGKILL')
   const report = reportOf()
   return report === undefined ? undefined : (JSON.parse(report) as RunReport)
 }
 
-test.each(['signal', 'memory', 'exit', 'loop'])(
+test.concurrent.each(['signal', 'memory', 'exit', 'loop'])(
   'a record that ends its process by %s is set aside by the third, and the others are handled',
   async (how) => {
     await using broker = logBroker({ dir: join(dir, how) })

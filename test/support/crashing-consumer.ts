@@ -37,7 +37,8 @@ const consumer = createConsumer(defineApp({ groupId: 'shop', router }), {
   broker,
   deadLetters: topicDeadLetters({ broker }),
   groupInstanceId: 'one',
-  claimTtlMs: 1_000,
+  // A process that stands still for longer, on a busy machine, is one that died for all that anybody can tell.
+  claimTtlMs: 5_000,
 })
 for (;;) {
   const report = await consumer.run({ runId: crypto.randomUUID(), stopWhenEmpty: true })
