@@ -269,7 +269,7 @@ describe('a scenario of the platform finds', () => {
     }
 
     expect(await complaintsOf(isolates, forgets, 1)).toMatch(/had \d attempts, and then its 1|before its wait was over/)
-  })
+  }, 60_000)
 
   test('progress that is kept in the memory of an isolate', async () => {
     const remembers: Bugs = {
@@ -294,7 +294,7 @@ describe('a scenario of the platform finds', () => {
     }
 
     expect(await complaintsOf(isolates, remembers, 1)).toContain('in a process that goes on')
-  })
+  }, 60_000)
 })
 
 describe('too few tries', () => {
