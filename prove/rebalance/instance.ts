@@ -8,6 +8,7 @@ import type { AutoOffsetReset, Broker } from '../../src/broker.ts'
 import { restBroker } from '../../src/brokers/rest.ts'
 import { createConsumer } from '../../src/consumer.ts'
 import type { RunReport } from '../../src/consumer/report.ts'
+import type { DeadLetterStore } from '../../src/dead-letter.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { createRouter } from '../../src/router.ts'
 import { seeded } from '../../test/support/chaos.ts'
@@ -46,6 +47,8 @@ export const MOST_IN_HAND: number = 2 * MAX_POLL_RECORDS + CONCURRENCY
 export const CLAIM_TTL_MS = 1_000
 /** Longest wait of one poll. */
 export const POLL_WAIT_MS = 300
+/** Processes are killed with records in hand that have done nothing to them. */
+const MAX_CRASHES = 100
 /** Between two runs, at most. */
 const PAUSE_MS = 100
 const CALL_TIMEOUT_MS = 5_000
@@ -76,17 +79,20 @@ async function consume(options: InstanceOptions, stop: AbortSignal): Promise<voi
     await sleep(workMs * random())
     journal.note({ type: 'handled', ...atOf(record) })
   })
-  const consumer = createConsumer(defineApp({ groupId, router, autoOffsetReset: options.autoOffsetReset }), {
-    broker,
-    deadLetters: memoryDeadLetters(),
-    groupInstanceId: instance,
-    concurrency: CONCURRENCY,
-    maxPollRecords: MAX_POLL_RECORDS,
-    maxPollWaitMs: POLL_WAIT_MS,
-    claimTtlMs: CLAIM_TTL_MS,
-    sessionTimeoutMs: options.sessionTimeoutMs,
-    callTimeoutMs: CALL_TIMEOUT_MS,
-  })
+  const consumer = createConsumer(
+    defineApp({ groupId, router, autoOffsetReset: options.autoOffsetReset, maxCrashes: MAX_CRASHES }),
+    {
+      broker,
+      deadLetters: notedLetters(memoryDeadLetters(), journal),
+      groupInstanceId: instance,
+      concurrency: CONCURRENCY,
+      maxPollRecords: MAX_POLL_RECORDS,
+      maxPollWaitMs: POLL_WAIT_MS,
+      claimTtlMs: CLAIM_TTL_MS,
+      sessionTimeoutMs: options.sessionTimeoutMs,
+      callTimeoutMs: CALL_TIMEOUT_MS,
+    },
+  )
   const group = { groupId, groupInstanceId: instance }
   for (let runs = 0; !stop.aborted; runs++) {
     const runId = `${name}.${runs}`
@@ -95,6 +101,17 @@ async function consume(options: InstanceOptions, stop: AbortSignal): Promise<voi
     await commitOnceMore(broker, report, generationId)
   }
   if (options.leaves) await broker.leave(group).catch(() => undefined)
+}
+
+/** Notes what becomes a dead letter, which no record here should. */
+function notedLetters(store: DeadLetterStore, journal: Journal): DeadLetterStore {
+  return {
+    ...store,
+    async put(letter, call) {
+      await store.put(letter, call)
+      journal.note({ type: 'dead-lettered', ...atOf(letter.record) })
+    },
+  }
 }
 
 /** As a run does that does not know yet that it is over: the commit is to be refused. */

@@ -164,6 +164,8 @@ export class World implements AsyncDisposable {
     for (const { failure } of this.#processes) if (failure !== undefined) this.complaints.push(failure)
     const log = await storedItems(this.broker, topic, partitions)
     const verdict = check(historyOf(this.entries), { log }, { mostOverMs: 0 })
+    const letters = this.entries.filter(({ event }) => event.type === 'dead-lettered').length
+    if (letters > 0) this.complaints.push(`${letters} records became dead letters, and all can be handled`)
     for (const code of ['NO_COMMITTED_OFFSET', 'OFFSET_OUT_OF_RANGE']) {
       const count = verdict.figures.failures[`poll ${code}`] ?? 0
       if (count > 0) this.complaints.push(`${count} polls were answered ${code}, and every partition has an offset`)
@@ -197,7 +199,8 @@ export class World implements AsyncDisposable {
   #look(): void {
     for (const { event } of this.#reader.read()) {
       if (event.type === 'acknowledged') this.#acknowledged.add(`${event.place}@${event.offset}`)
-      if (event.type === 'handled') this.#handled.add(`${event.place}@${event.offset}`)
+      if (event.type === 'handled' || event.type === 'dead-lettered')
+        this.#handled.add(`${event.place}@${event.offset}`)
       if (event.type === 'polled' && event.assignment !== undefined) this.#told.set(event.instance, event.generationId)
     }
   }
