@@ -114,9 +114,14 @@ function notedLetters(store: DeadLetterStore, journal: Journal): DeadLetterStore
   }
 }
 
-/** As a run does that does not know yet that it is over: the commit is to be refused. */
+/**
+ * As a run does that does not know yet that it is over: the commit is to be refused, and where the claim could not be given back
+ * it changes nothing. A commit that was given up may still come; what is older must not be sent behind it while the claim lives.
+ */
 async function commitOnceMore(broker: Broker, report: RunReport, generationId: number): Promise<void> {
-  const { runId, groupId, groupInstanceId, committed } = report
+  const { ended, runId, groupId, groupInstanceId, committed, uncommitted } = report
   if (committed.length === 0) return
+  if (ended === 'claim-lost') await sleep(2 * CLAIM_TTL_MS)
+  else if (uncommitted.length > 0) return
   await broker.commit({ groupId, groupInstanceId }, committed, { runId, generationId }).catch(() => undefined)
 }
