@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import type { ViteUserConfig } from 'vitest/config'
 
 const config: ViteUserConfig = {
@@ -10,6 +11,8 @@ const config: ViteUserConfig = {
     testTimeout: 20_000,
     hookTimeout: 30_000,
     unstubEnvs: true,
+    // Many tests start processes, of which each would compile the same sources again.
+    env: { NODE_COMPILE_CACHE: fileURLToPath(new URL('node_modules/.cache/compile', import.meta.url)) },
   },
 }
 
