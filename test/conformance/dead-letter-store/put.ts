@@ -205,7 +205,7 @@ export function putCases(subject: Subject): void {
 
     value.fill(0)
 
-    expect((await stored())[0]?.record.value).toEqual(bytesOf('before'))
+    expect(plain(await stored())).toEqual(plain([letter({ record: { value: bytesOf('before') } })]))
   })
 
   test('rejects with the reason of an aborted signal and stores nothing', async () => {
