@@ -7,7 +7,6 @@ import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
 import { isDeadLetterReason } from '../src/dead-letter.ts'
 import type { DeadLetter, DeadLetterStore } from '../src/dead-letter.ts'
-import { topicDeadLetters } from '../src/dead-letters/topic.ts'
 import { exactTextOf } from '../src/record.ts'
 import { createRedrive } from '../src/redrive.ts'
 import type { Redrive, RedriveFilter } from '../src/redrive.ts'
@@ -16,7 +15,7 @@ import { brokerDrivers } from '../src/runtimes/broker-drivers.ts'
 import { deadLetterDrivers } from '../src/runtimes/dead-letter-drivers.ts'
 import { noticeLog } from '../src/runtimes/log-line.ts'
 import { openBroker } from '../src/runtimes/open-broker.ts'
-import { openDeadLetters } from '../src/runtimes/open-dead-letters.ts'
+import { openDeadLetters, topicDriver } from '../src/runtimes/open-dead-letters.ts'
 import { stopSignal } from '../src/runtimes/stop-signal.ts'
 import { appOf, columns, numberOf, runCommand, timeOf, UsageError, whoRuns } from './operator-command.ts'
 
@@ -100,7 +99,7 @@ async function main(): Promise<number> {
   const config = readConfig('functions', process.env)
   await using broker = await openBroker(config.broker, brokerDrivers)
   await using store = await openDeadLetters(config.deadLetters, {
-    topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
+    topic: topicDriver(broker),
     ...deadLetterDrivers,
   })
   const { audit } = values

@@ -9,7 +9,6 @@ import type { App } from '../app.ts'
 import { systemClock } from '../clock.ts'
 import { type FunctionsConfig, readConfig } from '../config.ts'
 import { deadLetterReasons } from '../dead-letter.ts'
-import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { ConfigError } from '../errors.ts'
 import { createRedrive } from '../redrive.ts'
 import type { RedriveReport } from '../redrive.ts'
@@ -19,7 +18,7 @@ import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { redriveHanded } from './handed-letters.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
-import { openDeadLetters } from './open-dead-letters.ts'
+import { openDeadLetters, topicDriver } from './open-dead-letters.ts'
 import { failureText } from './scheduled-run.ts'
 
 /**
@@ -69,7 +68,7 @@ export function lambdaRedrive(app: App): RedriveHandler {
       const { dryRun = false, filter = {}, actor = actorOf(context), ...bounds } = askedOf(event)
       await using broker = await openBroker(config.broker, brokerDrivers)
       await using store = await openDeadLetters(config.deadLetters, {
-        topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
+        topic: topicDriver(broker),
         ...deadLetterDrivers,
       })
       const redrive = createRedrive({ broker, store, groupId: app.groupId, app, log: consoleLog })

@@ -2,13 +2,20 @@
  * From the URLs in KEDGE_DEAD_LETTERS to a store. The table of drivers is handed in by the runtime: one table that named
  * them all would put the AWS SDK into the Worker.
  */
+import type { Broker } from '../broker.ts'
 import type { DeadLetterDriver, DeadLetterStore } from '../dead-letter.ts'
 import { fallbackDeadLetters } from '../dead-letters/fallback.ts'
+import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { ConfigError } from '../errors.ts'
 import { driverOf } from './driver-of.ts'
 
 /** Drivers by the URL's scheme, without its colon. */
 export type DeadLetterDrivers = Readonly<Record<string, DeadLetterDriver>>
+
+/** Opens `topic:NAME`, and `topic:` for a topic of each source topic and group, over a broker. */
+export function topicDriver(broker: Broker): DeadLetterDriver {
+  return ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) })
+}
 
 /**
  * Opens the store that a URL names; of several URLs, with blanks or commas between them, one store that tries theirs in

@@ -3,14 +3,13 @@ import type { App } from '../app.ts'
 import type { Broker } from '../broker.ts'
 import { systemClock } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
-import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { ConfigError } from '../errors.ts'
 import { operatorRoutes } from '../operator/routes.ts'
 import type { Route } from '../gateway/route.ts'
 import { systemRandom } from '../random.ts'
 import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { consoleLog } from './log-line.ts'
-import { openDeadLetters } from './open-dead-letters.ts'
+import { openDeadLetters, topicDriver } from './open-dead-letters.ts'
 
 /** Where the dead letters are, and whose they are. */
 export interface OperatorOptions {
@@ -36,7 +35,7 @@ export function openOperator({ broker, deadLetters, loadApp }: OperatorOptions):
   let opened: Promise<DeadLetterStore> | undefined
   const open = async (): Promise<DeadLetterStore> => {
     opened ??= openDeadLetters(deadLetters, {
-      topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
+      topic: topicDriver(broker),
       ...deadLetterDrivers,
     })
     try {

@@ -9,10 +9,9 @@ import type { BudgetOptions } from '../consumer/budget.ts'
 import type { RunReport } from '../consumer/report.ts'
 import { createConsumer } from '../consumer.ts'
 import type { ConsumerOptions } from '../consumer.ts'
-import { topicDeadLetters } from '../dead-letters/topic.ts'
 import { KedgeError } from '../errors.ts'
 import type { Log } from '../logger.ts'
-import { type DeadLetterDrivers, openDeadLetters } from './open-dead-letters.ts'
+import { type DeadLetterDrivers, openDeadLetters, topicDriver } from './open-dead-letters.ts'
 import { type IdempotencyDrivers, openIdempotency } from './open-idempotency.ts'
 
 /** What a platform adds to the settings. */
@@ -63,7 +62,7 @@ export async function scheduledRun(app: App, config: FunctionsConfig, run: Sched
 export async function runApp(app: App, config: FunctionsConfig, run: ScheduledRun): Promise<RunReport> {
   const { broker } = run
   await using deadLetters = await openDeadLetters(config.deadLetters, {
-    topic: ({ pathname }) => topicDeadLetters({ broker, ...(pathname === '' ? {} : { topic: pathname }) }),
+    topic: topicDriver(broker),
     ...run.deadLetters,
   })
   const { idempotency: address } = config
