@@ -120,6 +120,7 @@ export function concurrencyOf({ routes }: App): number {
   return Math.max(DEFAULT_CONCURRENCY, ...routes.map(({ options }) => options.concurrency ?? 0))
 }
 
+/** The order of a route that may say nothing of it. */
 export function orderingOf({ ordering, concurrency }: RouteOptions): Ordering {
   return ordering ?? (concurrency === undefined ? 'partition' : 'key')
 }
