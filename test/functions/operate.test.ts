@@ -1,5 +1,4 @@
 /** `npm run operate` as it is shipped: a process of its own, over a gateway. */
-import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +12,7 @@ import type { RunReport } from '../../src/consumer/report.ts'
 import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { bytesOf } from '../../src/record.ts'
 import { startGateway } from '../support/gateway.ts'
+import { type CommandAnswer, runScript } from '../support/processes.ts'
 import { app } from '../support/operated-app.ts'
 import { until } from '../support/until.ts'
 
@@ -24,17 +24,11 @@ const appPath = fileURLToPath(new URL('../support/operated-app.ts', import.meta.
 const dir = mkdtempSync(join(tmpdir(), 'kedge-operate-'))
 afterAll(() => rmSync(dir, { recursive: true }))
 
-interface Answer {
-  readonly status: number
-  readonly output: string
-  readonly errors: string
-}
-
 interface Shop extends AsyncDisposable {
   readonly broker: Broker
   /** Runs the app over the gateway until nothing is left to read. */
   drain(): Promise<RunReport>
-  operate(...args: string[]): Promise<Answer>
+  operate(...args: string[]): Promise<CommandAnswer>
   committed(): Promise<number | undefined>
 }
 
@@ -66,13 +60,8 @@ async function openShop(): Promise<Shop> {
   }
 }
 
-function operateProcess(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Answer> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [script, ...args], { env }, (failure, output, errors) => {
-      const status = typeof failure?.code === 'number' ? failure.code : failure === null ? 0 : -1
-      resolve({ status, output, errors })
-    })
-  })
+function operateProcess(env: NodeJS.ProcessEnv, ...args: string[]): Promise<CommandAnswer> {
+  return runScript(script, env, args)
 }
 
 const back = { topic: 'orders.shop-redrive', partition: 0 }

@@ -1,5 +1,4 @@
 /** `npm run redrive` as it is shipped: a process of its own, over a gateway and a file of dead letters. */
-import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -18,6 +17,7 @@ import { topicDeadLetters } from '../../src/dead-letters/topic.ts'
 import { bytesOf, textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
 import { startGateway } from '../support/gateway.ts'
+import { type CommandAnswer, runScript } from '../support/processes.ts'
 
 // Each command is a process.
 vi.setConfig({ testTimeout: 60_000 })
@@ -26,17 +26,11 @@ const script = fileURLToPath(new URL('../../scripts/redrive.ts', import.meta.url
 const dir = mkdtempSync(join(tmpdir(), 'kedge-redrive-'))
 afterAll(() => rmSync(dir, { recursive: true }))
 
-interface Answer {
-  readonly status: number
-  readonly output: string
-  readonly errors: string
-}
-
 interface Shop extends AsyncDisposable {
   readonly broker: Broker
   /** Runs the app until nothing is left to read. */
   drain(): Promise<RunReport>
-  redrive(...args: string[]): Promise<Answer>
+  redrive(...args: string[]): Promise<CommandAnswer>
 }
 
 let shops = 0
@@ -72,13 +66,8 @@ async function openShop(): Promise<Shop> {
   }
 }
 
-function redriveProcess(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Answer> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [script, ...args], { env }, (failure, output, errors) => {
-      const status = typeof failure?.code === 'number' ? failure.code : failure === null ? 0 : -1
-      resolve({ status, output, errors })
-    })
-  })
+function redriveProcess(env: NodeJS.ProcessEnv, ...args: string[]): Promise<CommandAnswer> {
+  return runScript(script, env, args)
 }
 
 const countIn = async ({ broker }: Shop, topic: string): Promise<number | undefined> =>

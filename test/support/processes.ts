@@ -1,5 +1,5 @@
 /** Programs of the tests in processes of their own, started by the Node that runs the tests. */
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { until } from './until.ts'
 
@@ -77,4 +77,21 @@ export function spawnProgram(
     kill,
     [Symbol.asyncDispose]: () => kill('SIGKILL'),
   }
+}
+
+/** What a command said, and its exit status; -1 where a signal ended it. */
+export interface CommandAnswer {
+  readonly status: number
+  readonly output: string
+  readonly errors: string
+}
+
+/** Runs a script with Node to its end. */
+export function runScript(script: string, env: NodeJS.ProcessEnv, args: readonly string[]): Promise<CommandAnswer> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [script, ...args], { env }, (failure, output, errors) => {
+      const status = typeof failure?.code === 'number' ? failure.code : failure === null ? 0 : -1
+      resolve({ status, output, errors })
+    })
+  })
 }
