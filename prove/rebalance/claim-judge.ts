@@ -113,6 +113,8 @@ class ClaimJudge {
       before.askedAtMs = Math.max(before.askedAtMs, askedAtMs)
       return
     }
+    // It may be the answer to a process that stood still since, from before the other run was granted the claim.
+    if (before !== undefined && askedAtMs < before.grantedAtMs) return
     this.#holdings.set(instance, { run, askedAtMs, grantedAtMs, hasReleased: false })
     if (before === undefined) return
     this.handovers += 1

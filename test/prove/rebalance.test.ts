@@ -254,6 +254,23 @@ describe('the judge of claims', () => {
     expect({ violations, handovers, lapses }).toEqual({ violations: [], handovers: 2, lapses: 1 })
   })
 
+  test('has nothing against an answer that lay with a process which stood still while its claim lapsed', () => {
+    const { violations, handovers } = judgeClaims(
+      entriesOf(
+        ['p', asked(1, 'r'), 0],
+        ['p', polled(1, 'r'), 10],
+        ['p', asked(2, 'r'), 20],
+        ['q', asked(1, 's'), 1_100],
+        ['q', polled(1, 's'), 1_101],
+        ['p', polled(2, 'r'), 1_110],
+      ),
+      TTL_MS,
+      300,
+    )
+
+    expect({ violations, handovers }).toEqual({ violations: [], handovers: 1 })
+  })
+
   test('finds a run that is let in while the claim of another lives', () => {
     const { violations } = judgeClaims(
       entriesOf(
