@@ -56,8 +56,8 @@ export class Orders {
   /** Whether an operator has paused the key of a record, as it was read first. */
   isPaused({ topic, key }: ConsumerRecord): boolean {
     if (this.#keys.size === 0 || key === null) return false
-    const keys = this.#keys.get(topic)
-    return keys !== undefined && keys.has(exactTextOf(key) ?? '')
+    const text = exactTextOf(key)
+    return text !== undefined && this.#keys.get(topic)?.has(text) === true
   }
 
   /** Reads what is in force; nothing for an app that does not ask. Rejects as the broker does. */

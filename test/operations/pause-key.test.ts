@@ -167,6 +167,19 @@ test('a key is paused only where it can be alone, and with its topic', async () 
   expect(nowhere).toMatchObject({ code: 'INVALID_CONFIG' })
 })
 
+test('a pause of the empty key is none of keys that are no text', async () => {
+  const bench = await openKeys({})
+  await bench.broker.produce([
+    { topic: TOPIC, key: new Uint8Array([0xff]), value: bytesOf('binary') },
+    { topic: TOPIC, key: new Uint8Array(), value: bytesOf('empty') },
+  ])
+  await bench.done(bench.operations().pause({ ...x, key: '' }))
+
+  await bench.drain()
+
+  expect(bench.handled).toEqual(['binary'])
+})
+
 test('a key stands in the audit, and in no log line', async () => {
   const bench = await openKeys({})
   await bench.done(bench.operations().pause({ ...x, key: 'secret-key' }))
