@@ -1,5 +1,6 @@
 /** Which partitions a verb is about, and whether the group has anything to do with them. */
 import { BrokerError } from '../errors.ts'
+import { requireGroup } from '../existing-group.ts'
 import type { TopicPartition } from '../record.ts'
 import type { RedriveCalls } from '../redrive/calls.ts'
 import type { OperationsSettings } from './frame.ts'
@@ -30,21 +31,7 @@ export async function partitionsOf(
       `Cannot operate on ${what} of group ${groupId}: ${have}. Check the name.`,
     )
   }
-  if (app === undefined) await requireGroup(broker, groupId, calls)
+  if (app === undefined) await requireGroup({ broker, groupId, task: `operate on group ${groupId}`, calls })
   if (partition !== undefined) return [{ topic, partition }]
   return Array.from({ length: found.partitions }, (_, index) => ({ topic, partition: index }))
-}
-
-/** @throws {BrokerError} GROUP_ID_NOT_FOUND */
-export async function requireGroup(
-  broker: OperationsSettings['broker'],
-  groupId: string,
-  calls: RedriveCalls,
-): Promise<void> {
-  const groups = await calls.make((call) => broker.groups(call))
-  if (groups.some((group) => group.groupId === groupId)) return
-  throw new BrokerError(
-    'GROUP_ID_NOT_FOUND',
-    `Cannot operate on group ${groupId}: the broker has no such group, with neither members nor committed offsets. Check the name.`,
-  )
 }

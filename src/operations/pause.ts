@@ -2,7 +2,7 @@
 import { orderingOf } from '../consumer/plan.ts'
 import { BrokerError } from '../errors.ts'
 import type { PauseOptions } from '../operations.ts'
-import { requireGroup } from './partitions.ts'
+import { requireGroup } from '../existing-group.ts'
 import type { OperationsSettings, VerbDone, VerbWork } from './frame.ts'
 import type { Paused, PausedKey } from './state.ts'
 
@@ -20,7 +20,7 @@ export async function changePaused(
       `Cannot ${verb} group ${groupId}: its runs do not ask what is paused. Set operations: true in defineApp, deploy it, and let it run once.`,
     )
   }
-  if (app === undefined) await requireGroup(broker, groupId, calls)
+  if (app === undefined) await requireGroup({ broker, groupId, task: `${verb} group ${groupId}`, calls })
   if (topic !== undefined && verb === 'pause') await requireSource(settings, topic, calls)
   if (topic !== undefined && key !== undefined && verb === 'pause') requireKeys(settings, topic)
   const before = state.paused

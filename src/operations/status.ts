@@ -1,17 +1,17 @@
 /** Where a group stands, and what is in force. Writes nothing and keeps nobody out. */
 import type { Broker } from '../broker.ts'
+import { requireGroup } from '../existing-group.ts'
 import { partitionKey } from '../record.ts'
 import type { TopicPartition } from '../record.ts'
 import type { OperationsStatus, PartitionStatus } from '../operations.ts'
 import type { RedriveCalls } from '../redrive/calls.ts'
 import type { OperationsSettings } from './frame.ts'
-import { requireGroup } from './partitions.ts'
 import { OperationsTopic } from './topic.ts'
 
 /** Reads the status of a group. */
 export async function statusOf(settings: OperationsSettings, calls: RedriveCalls): Promise<OperationsStatus> {
   const { broker, groupId, app } = settings
-  if (app === undefined) await requireGroup(broker, groupId, calls)
+  if (app === undefined) await requireGroup({ broker, groupId, task: `say where group ${groupId} stands`, calls })
   const topic = await OperationsTopic.open({ broker, groupId, app, calls })
   const groups = await calls.make((call) => broker.groups(call))
   const members = groups.find((group) => group.groupId === groupId)?.members ?? []

@@ -7,6 +7,7 @@ import type { Broker } from '../broker.ts'
 import { sleep } from '../clock.ts'
 import type { DeadLetterStore } from '../dead-letter.ts'
 import { GatewayError, isErrorCode } from '../errors.ts'
+import { type ExistingGroupScope, requireGroup } from '../existing-group.ts'
 import { invalidRequest, statusOfCode } from '../gateway/errors.ts'
 import { defineRoute, type Route } from '../gateway/route.ts'
 import { GroupName } from '../gateway/schemas.ts'
@@ -14,7 +15,6 @@ import { readBytes } from '../gateway/text.ts'
 import { createRedrive, redriveDefaults } from '../redrive.ts'
 import type { Redrive, RedriveFilter, RedriveReport, RedriveRunOptions } from '../redrive.ts'
 import { RedriveCalls } from '../redrive/calls.ts'
-import { requireGroup } from '../redrive/topics.ts'
 import { redriveTopicName } from '../return-topic.ts'
 import { actorOf, asUnsupported } from './asking.ts'
 import {
@@ -68,7 +68,7 @@ function letters(services: OperatorServices): Route {
       const place = { ...(limit === undefined ? {} : { limit }), ...(cursor === undefined ? {} : { cursor }) }
       const page = await callsOf(services).make((call) => store.list({ ...filter, ...place, groupId: group }, call))
       const isNone = page.items.length === 0 && cursor === undefined && page.cursor === undefined
-      if (isNone) await requireGroup(broker, group, callsOf(services))
+      if (isNone) await requireGroup(lettersOf(services, broker, group, 'list'))
       return { json: { letters: page.items.map(letterJson), cursor: page.cursor } }
     },
   })
@@ -119,7 +119,7 @@ function plan(services: OperatorServices): Route {
       principal.requireGroup('operate', group)
       const filter = checkedFilter(body?.filter ?? {})
       const found = await (await redriveOf(services, broker, group)).plan(filter, { signal: request.signal })
-      if (found.letters === 0) await requireGroup(broker, group, callsOf(services))
+      if (found.letters === 0) await requireGroup(lettersOf(services, broker, group, 'plan a redrive of'))
       return { json: found }
     },
   })
@@ -250,6 +250,11 @@ function reportJson({ report, isOver }: TimedRun): object {
 
 function callsOf({ clock, random }: OperatorServices): RedriveCalls {
   return new RedriveCalls({ clock, random, callTimeoutMs: redriveDefaults.callTimeoutMs })
+}
+
+/** The group whose letters are asked for, and what for. */
+function lettersOf(services: OperatorServices, broker: Broker, groupId: string, verb: string): ExistingGroupScope {
+  return { broker, groupId, task: `${verb} the dead letters of group ${groupId}`, calls: callsOf(services) }
 }
 
 async function storeOf({ openDeadLetters }: OperatorServices): Promise<DeadLetterStore> {

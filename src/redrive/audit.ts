@@ -3,13 +3,13 @@ import { runCauseOf } from '../consumer/cause.ts'
 import type { RunCause } from '../consumer/report.ts'
 import type { DeadLetterId } from '../dead-letter.ts'
 import { KedgeError, RecordError } from '../errors.ts'
+import { requireGroup } from '../existing-group.ts'
 import { GroupLock } from '../group-lock.ts'
 import type { LogValue } from '../logger.ts'
 import { randomId } from '../random.ts'
 import type { TimestampMs } from '../record.ts'
 import type { RedriveCounts, RedriveEnd, RedriveFilter, RedriveReport, RedriveSettings } from '../redrive.ts'
 import { RedriveCalls } from './calls.ts'
-import { requireGroup } from './topics.ts'
 import type { RedriveTopics } from './topics.ts'
 
 /** Who did what to the letters of a group. Never holds a record's value. */
@@ -70,10 +70,11 @@ export async function audited<T extends RedriveReport | void>(
   const base = { ...asked, groupId, runId, startedAtMs }
   await tell(scope, { phase: 'started', ...base })
   const free = new RedriveCalls(scope)
+  const task = `redrive the dead letters of group ${groupId}`
   const lock = new GroupLock({
     broker,
     instance: { groupId: `${groupId}-redrive`, groupInstanceId: 'redrive' },
-    task: `redrive the dead letters of group ${groupId}`,
+    task,
     holder: 'another redrive of it',
     runId,
     claimTtlMs,
@@ -82,7 +83,7 @@ export async function audited<T extends RedriveReport | void>(
   })
   let end: AuditEnd = { result: 'refused' }
   try {
-    await requireGroup(broker, groupId, free)
+    await requireGroup({ broker, groupId, task, calls: free })
     await lock.take()
     try {
       const calls = new RedriveCalls({ ...scope, before: () => lock.keep(), everyMs: lock.renewEveryMs })

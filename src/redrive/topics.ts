@@ -5,7 +5,7 @@ import type { Broker, GroupInstance, TopicDescription } from '../broker.ts'
 import { returnTopicLike } from '../consumer/return-topics.ts'
 import type { DeadLetter } from '../dead-letter.ts'
 import { digestOf } from '../digest.ts'
-import { BrokerError, KedgeError } from '../errors.ts'
+import { KedgeError } from '../errors.ts'
 import type { ConsumerRecord, TopicPartition } from '../record.ts'
 import { redriveTopicName, returning } from '../return-topic.ts'
 import type { RedriveCalls } from './calls.ts'
@@ -122,21 +122,6 @@ export class RedriveTopics {
     const instance: GroupInstance = { groupId, groupInstanceId: 'redrive' }
     await calls.make((call) => broker.commit(instance, fresh, {}, call))
   }
-}
-
-/**
- * Makes sure that there is such a group.
- * @throws {BrokerError} GROUP_ID_NOT_FOUND
- */
-export async function requireGroup(broker: Broker, groupId: string, calls: RedriveCalls): Promise<void> {
-  const committed = await calls.make((call) => broker.committed(groupId, undefined, call))
-  if (committed.some(({ offset }) => offset >= 0)) return
-  const groups = await calls.make((call) => broker.groups(call))
-  if (groups.some((group) => group.groupId === groupId && group.members.length > 0)) return
-  throw new BrokerError(
-    'GROUP_ID_NOT_FOUND',
-    `Cannot redrive the dead letters of group ${groupId}: the broker has no such group, with neither members nor committed offsets. Check the name, or run its app first.`,
-  )
 }
 
 /** What of a record an edit changes, as a part of its key. */
