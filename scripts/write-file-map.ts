@@ -25,7 +25,7 @@ const parts: readonly (readonly [heading: string, pattern: string])[] = [
   ['Behaviour: inside a run', 'src/consumer/*.ts'],
   ['Behaviour: redrive', 'src/{redrive.ts,redrive/*.ts}'],
   ['Behaviour: operations', 'src/{operations.ts,operations/*.ts}'],
-  ['Behaviour: what operators do', 'src/{existing-group.ts,group-lock.ts,operate.ts,operate/*.ts}'],
+  ['Behaviour: shared by redrive and operations', 'src/{existing-group,group-lock}.ts'],
   ['The embedded log', 'src/log/*.ts'],
   ['Ports', 'src/{broker,dead-letter,dead-letter-fingerprint,idempotency}.ts'],
 ]

@@ -194,7 +194,7 @@ export interface Operations {
 
   /**
    * Passes one record over, as if it had been handled. A record behind others that are not handled can be skipped where the
-   * app's commits remember what is settled behind them: see docs/operations.md.
+   * app's commits remember what is settled behind them: see docs/operate.md.
    */
   skip(options: SkipOptions): Promise<MovedPartition>
 
