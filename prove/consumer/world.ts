@@ -27,7 +27,8 @@ import { allLetters, asStoreError, isAllCommitted, judgeWorld, observe, type Rem
 import { fairWeather, Network, type Weather } from '../run-sim/network.ts'
 import { SimulatedProcess, WorldClock } from '../run-sim/process.ts'
 import { failureOf, type Fate, overflow, recordOf, ROUTED, TOPIC } from '../run-sim/records.ts'
-import { atOf, contentOf, itemOf, Witness } from '../run-sim/witness.ts'
+import { atOf } from '../history/noted-broker.ts'
+import { contentOf, itemOf, Witness } from '../run-sim/witness.ts'
 import { type Product, product as own } from './product.ts'
 import type { Bugs, Played } from './scenario.ts'
 
@@ -253,7 +254,7 @@ export class World {
     const { product, broker } = loaded ?? { product: own, broker: reached }
     const consumer = product.createConsumer(this.#app(process, product), {
       ...this.#options.consumer,
-      broker: this.witness.noted(broker, instance, running.runId),
+      broker: this.witness.noted(broker, instance),
       deadLetters: loaded === undefined ? this.#reachedStore(process) : this.#noted(loaded.letters),
       ...(this.#idempotency === undefined ? {} : { idempotency: this.#idempotency }),
       groupInstanceId: instance,

@@ -12,7 +12,8 @@ import { withCalls } from '../../test/support/consumer.ts'
 import { check } from '../history/check.ts'
 import type { Item } from '../history/history.ts'
 import { recordOf, TOPIC } from '../run-sim/records.ts'
-import { atOf, contentOf, itemOf, Witness } from '../run-sim/witness.ts'
+import { atOf } from '../history/noted-broker.ts'
+import { contentOf, itemOf, Witness } from '../run-sim/witness.ts'
 
 const PARTITIONS = 2
 const GROUP = 'g'
@@ -148,7 +149,7 @@ class Overtaking {
     // Two of three are of one instance: they are in each other's way.
     const instance = who === 2 ? 'b' : 'a'
     const runId = `run-${this.#runs}`
-    const client = new Client(instance, runId, this.#witness.noted(this.#overtaking(), instance, runId))
+    const client = new Client(instance, runId, this.#witness.noted(this.#overtaking(), instance))
     this.#clients.set(who, client)
     return client
   }

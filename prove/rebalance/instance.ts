@@ -13,8 +13,8 @@ import { memoryDeadLetters } from '../../src/dead-letters/memory.ts'
 import { createRouter } from '../../src/router.ts'
 import { seeded } from '../../test/support/chaos.ts'
 import { withCalls } from '../../test/support/consumer.ts'
-import { Journal } from './journal.ts'
-import { atOf, notedBroker } from './noted-broker.ts'
+import { Journal, journalled } from './journal.ts'
+import { atOf } from '../history/noted-broker.ts'
 
 /** What an instance's process is given, as its only argument. */
 export interface InstanceOptions {
@@ -66,7 +66,7 @@ async function consume(options: InstanceOptions, stop: AbortSignal): Promise<voi
   const { name, instance, groupId, topic, workMs, runMs } = options
   const random = seeded(options.seed)
   using journal = new Journal(options.journal, name)
-  const noted = notedBroker(restBroker({ url: options.url }), instance, journal)
+  const noted = journalled(restBroker({ url: options.url }), instance, journal)
   let generationId = 0
   const broker = withCalls(noted, {
     poll: async (request, call) => {

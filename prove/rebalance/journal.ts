@@ -3,13 +3,10 @@
  * them in the order in which they happened, whichever process they are of; and what a process wrote is there when it was killed.
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs'
-import type { EventOf, HistoryEvent } from '../history/history.ts'
-
-/** What a process notes: an event of a history, whose commit it is, or that a run begins to give its claim back. */
-export type Noted =
-  | HistoryEvent
-  | (EventOf<'committing'> & { readonly instance: string; readonly run?: string })
-  | { readonly type: 'releasing'; readonly instance: string; readonly run: string }
+import type { Broker } from '../../src/broker.ts'
+import { itemOf } from '../embedded-log/stored.ts'
+import type { HistoryEvent } from '../history/history.ts'
+import { atOf, type Noted, notedBroker } from '../history/noted-broker.ts'
 
 /** One line of a journal. */
 export interface Entry {
@@ -47,6 +44,24 @@ export class Journal implements Disposable {
   [Symbol.dispose](): void {
     closeSync(this.#file)
   }
+}
+
+/** A broker whose calls go into a journal. */
+export function journalled(broker: Broker, instance: string, journal: Journal): Broker {
+  return notedBroker(broker, {
+    instance,
+    nextCall: () => journal.nextCall(),
+    note: (event) => journal.note(event),
+    itemOf,
+  })
+}
+
+/** Notes the committed offsets of a group as somebody else reads them. */
+export async function observe(broker: Broker, groupId: string, journal: Journal, isLast = false): Promise<void> {
+  const call = journal.nextCall()
+  journal.note({ type: 'asked', call })
+  const offsets = (await broker.committed(groupId)).map(atOf)
+  journal.note({ type: 'observed', call, offsets, isLast })
 }
 
 const CHUNK_BYTES = 1 << 20

@@ -9,8 +9,8 @@ import { restBroker } from '../../src/brokers/rest.ts'
 import { bytesOf, type ConsumerRecord, partitionKey, type TopicPartitionOffset } from '../../src/record.ts'
 import { storedItems, valueOf } from '../embedded-log/stored.ts'
 import { check } from '../history/check.ts'
-import { historyOf, Journal, JournalReader } from './journal.ts'
-import { atOf, notedBroker, observe } from './noted-broker.ts'
+import { historyOf, Journal, journalled, JournalReader, observe } from './journal.ts'
+import { atOf } from '../history/noted-broker.ts'
 import type { Scenario, Stage } from './scenario.ts'
 
 const PARTITIONS = 8
@@ -204,7 +204,7 @@ class Round {
 
   #member(name: string, autoOffsetReset: AutoOffsetReset, isRun: boolean): Member {
     const sessionTimeoutMs = name === 'b' && this.#strike === 'expiry' ? SESSION_MS : 60_000
-    const broker = notedBroker(this.#broker, name, this.#journal)
+    const broker = journalled(this.#broker, name, this.#journal)
     return new Member(broker, { name, topic: this.#topic, autoOffsetReset, sessionTimeoutMs, isRun })
   }
 

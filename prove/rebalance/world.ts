@@ -10,8 +10,7 @@ import { storedItems } from '../embedded-log/stored.ts'
 import type { GatewayProcess } from '../gateway-process.ts'
 import { check, type Verdict } from '../history/check.ts'
 import type { InstanceOptions } from './instance.ts'
-import { type Entry, historyOf, Journal, JournalReader } from './journal.ts'
-import { observe } from './noted-broker.ts'
+import { type Entry, historyOf, Journal, JournalReader, observe } from './journal.ts'
 
 /** Where a scenario plays. */
 export interface WorldOptions {

@@ -6,7 +6,8 @@ import { partitionKey } from '../../src/record.ts'
 import type { TopicPartition } from '../../src/record.ts'
 import { check } from '../history/check.ts'
 import type { Item } from '../history/history.ts'
-import { atOf, contentOf, itemOf } from './witness.ts'
+import { atOf } from '../history/noted-broker.ts'
+import { contentOf, itemOf } from './witness.ts'
 import type { Witness } from './witness.ts'
 
 /** Where a world's records, offsets and letters are. */

@@ -31,7 +31,8 @@ import { fairWeather, Network } from './network.ts'
 import { type Plan, planOf } from './plan.ts'
 import { SimulatedProcess, WorldClock } from './process.ts'
 import { chooseFate, failureOf, type Fate, overflow, recordOf, ROUTED, TOPIC } from './records.ts'
-import { atOf, contentOf, itemOf, Witness } from './witness.ts'
+import { atOf } from '../history/noted-broker.ts'
+import { contentOf, itemOf, Witness } from './witness.ts'
 
 /** How a simulation is made. */
 export interface SimulationOptions {
@@ -202,7 +203,7 @@ class Simulation {
     const takeUntil = startedAt + runMs - marginMs
     const consumer = createConsumer(this.#app(process, takeUntil), {
       ...settings,
-      broker: this.#witness.noted(this.#reached(process), instance, runId),
+      broker: this.#witness.noted(this.#reached(process), instance),
       deadLetters: this.#reachedStore(process),
       groupInstanceId: instance,
       claimTtlMs,

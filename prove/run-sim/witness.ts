@@ -1,11 +1,10 @@
 /** Writes down what processes do and see, for the checker of histories, and judges at once what only the simulation can know. */
-import type { Broker, PollResult } from '../../src/broker.ts'
-import { KedgeError } from '../../src/errors.ts'
+import type { Broker } from '../../src/broker.ts'
 import type { ConsumerRecord, TopicPartition } from '../../src/record.ts'
 import { partitionKey } from '../../src/record.ts'
 import type { HandlerContext, Ordering } from '../../src/router.ts'
-import { withCalls } from '../../test/support/consumer.ts'
 import type { At, HistoryEvent, Item } from '../history/history.ts'
+import { atOf, notedBroker } from '../history/noted-broker.ts'
 
 /** A record that came with no other. */
 const alone: ReadonlySet<number> = new Set()
@@ -31,9 +30,9 @@ export class Witness {
   }
 
   ask(who: { readonly instance?: string; readonly run?: string } = {}): number {
-    this.#calls += 1
-    this.note({ type: 'asked', call: this.#calls, ...who })
-    return this.#calls
+    const call = this.#nextCall()
+    this.note({ type: 'asked', call, ...who })
+    return call
   }
 
   /** A record is there. */
@@ -103,54 +102,22 @@ export class Witness {
     return offset <= (this.#prefix.get(place) ?? 0)
   }
 
-  /** A broker whose calls are noted as a run sees them. */
-  noted(broker: Broker, instance: string, run: string): Broker {
-    return withCalls(broker, {
-      poll: async (request, call) => {
-        const id = this.ask({ instance, run })
-        return await this.#told('poll', id, broker.poll(request, call), (result) =>
-          this.note(polled(id, instance, run, result)),
-        )
+  /** A broker whose calls are noted as an instance sees them. */
+  noted(broker: Broker, instance: string): Broker {
+    return notedBroker(broker, {
+      instance,
+      nextCall: () => this.#nextCall(),
+      note: (event) => {
+        // What a run means to give back says nothing of what may happen.
+        if (event.type !== 'releasing') this.note(event)
       },
-      claim: async (group, claim, call) => {
-        const id = this.ask({ instance, run })
-        await this.#told('claim', id, broker.claim(group, claim, call), () =>
-          this.note({ type: 'claimed', call: id, instance, run }),
-        )
-      },
-      commit: async (group, offsets, options, call) => {
-        this.#calls += 1
-        const id = this.#calls
-        const given = offsets === 'polled' ? [] : offsets.map(atOf)
-        this.note({ type: 'committing', call: id, offsets: given })
-        await this.#told('commit', id, broker.commit(group, offsets, options, call), () =>
-          this.note({
-            type: 'committed',
-            call: id,
-            instance,
-            run,
-            generationId: options?.generationId,
-            offsets: given,
-          }),
-        )
-      },
+      itemOf,
     })
   }
 
-  async #told<R>(
-    kind: 'poll' | 'claim' | 'commit',
-    call: number,
-    answer: Promise<R>,
-    note: (result: R) => void,
-  ): Promise<R> {
-    try {
-      const result = await answer
-      note(result)
-      return result
-    } catch (error) {
-      this.note({ type: 'failed', kind, call, code: error instanceof KedgeError ? error.code : String(error) })
-      throw error
-    }
+  #nextCall(): number {
+    this.#calls += 1
+    return this.#calls
   }
 
   #settle({ place, offset }: At): void {
@@ -160,11 +127,6 @@ export class Witness {
     while (settled.has(prefix)) prefix += 1
     this.#prefix.set(place, prefix)
   }
-}
-
-/** Where a record is. */
-export function atOf(record: TopicPartition & { readonly offset: number }): At {
-  return { place: partitionKey(record), offset: record.offset }
 }
 
 /** A record's bytes as a text that differs where they do; the lane and the number stand in front. */
@@ -179,18 +141,4 @@ export function itemOf(record: Pick<ConsumerRecord, 'key' | 'value' | 'headers'>
   const [lane, seq] = record.headers
   const textOf = (bytes: Uint8Array | null | undefined): string => Buffer.from(bytes ?? []).toString()
   return { lane: textOf(lane?.value), seq: Number(textOf(seq?.value)), content: contentOf(record) }
-}
-
-function polled(call: number, instance: string, run: string, result: PollResult): HistoryEvent {
-  const { generationId, assignment, records } = result
-  return {
-    type: 'polled',
-    call,
-    instance,
-    run,
-    generationId,
-    assignment: assignment.map(partitionKey),
-    records: records.map((record) => ({ ...itemOf(record), ...atOf(record) })),
-    overMs: 0,
-  }
 }
