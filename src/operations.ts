@@ -182,6 +182,8 @@ export interface OperationsStatus {
  * - {BrokerError} CLAIM_HELD with `retryAfterMs` while another verb is active, or a run in the way of `seek` and `skip`
  * - {BrokerError} UNKNOWN_TOPIC_OR_PARTITION, GROUP_ID_NOT_FOUND, OFFSET_OUT_OF_RANGE, INVALID_REQUEST for what is not there, and
  *   for what the group's app does not heed
+ * - {BrokerError} UNKNOWN_MEMBER_ID for `seek` and `skip` while only clients of another kind consume as the group;
+ *   REBALANCE_IN_PROGRESS where instances joined meanwhile, whose runs may commit over it
  * - {ConfigError} for an option outside its range
  * - what the audit sink and the broker reject with
  */

@@ -4,7 +4,7 @@
  */
 import type { GroupInstance, OffsetCommit } from '../broker.ts'
 import { sleep } from '../clock.ts'
-import { BrokerError, KedgeError } from '../errors.ts'
+import { BrokerError, type ErrorCode, KedgeError } from '../errors.ts'
 import { GroupLock } from '../group-lock.ts'
 import type { RedriveCalls } from '../redrive/calls.ts'
 import type { OperationsSettings } from './frame.ts'
@@ -49,7 +49,10 @@ export class GroupHold {
     }
   }
 
-  /** Stores offsets, and again where an instance has joined meanwhile, which may have read older ones. */
+  /**
+   * Stores offsets, and again where an instance has joined meanwhile, which may have read older ones.
+   * @throws {BrokerError} UNKNOWN_MEMBER_ID where only clients of another kind consume as the group
+   */
   async commit(offsets: readonly OffsetCommit[]): Promise<void> {
     const { broker, groupId, operationId, calls, task } = this.#scope
     for (let round = 1; round <= MAX_ROUNDS; round++) {
@@ -57,7 +60,13 @@ export class GroupHold {
       const [held] = this.#locks.keys()
       const instance: GroupInstance = { groupId, groupInstanceId: held ?? 'operate' }
       const options = held === undefined ? {} : { runId: operationId }
-      await calls.make((call) => broker.commit(instance, offsets, options, call))
+      try {
+        await calls.make((call) => broker.commit(instance, offsets, options, call))
+      } catch (cause) {
+        if (held !== undefined || !isCode(cause, 'UNKNOWN_MEMBER_ID')) throw cause
+        const why = 'clients of another kind consume as the group, and they know no claims. Stop them first'
+        throw new BrokerError('UNKNOWN_MEMBER_ID', `Cannot ${task}: ${why}.`, { cause })
+      }
       if (!(await this.#claimNewcomers())) return
     }
     throw new BrokerError('REBALANCE_IN_PROGRESS', `Cannot ${task}: instances keep joining it. Pause the group first.`)
@@ -112,5 +121,9 @@ export class GroupHold {
 }
 
 function isHeld(error: unknown): boolean {
-  return error instanceof KedgeError && error.code === 'CLAIM_HELD'
+  return isCode(error, 'CLAIM_HELD')
+}
+
+function isCode(error: unknown, code: ErrorCode): boolean {
+  return error instanceof KedgeError && error.code === code
 }

@@ -32,6 +32,7 @@ const params = z.object({ group: GroupName })
 const ofAll = ['GROUP_AUTHORIZATION_FAILED', 'INVALID_GROUP_ID', 'GROUP_ID_NOT_FOUND', 'INVALID_RECORD'] as const
 const ofChanges = [...ofAll, 'UNKNOWN_TOPIC_OR_PARTITION', 'CLAIM_HELD', 'CLAIM_LOST'] as const
 const ofOffsets = [...ofChanges, 'OFFSET_OUT_OF_RANGE'] as const
+const ofCommits = [...ofOffsets, 'UNKNOWN_MEMBER_ID', 'REBALANCE_IN_PROGRESS'] as const
 
 /** How long a call of a backfill works where nothing is said, milliseconds. */
 const DEFAULT_TIME_LIMIT_MS = 10_000
@@ -76,7 +77,7 @@ function seek(services: OperatorServices): Route {
     bodyKind: 'json',
     body: SeekIn,
     answers: { 200: SeekOut },
-    errors: ofOffsets,
+    errors: ofCommits,
     async handle({ params: { group }, body: { topic, to, ...body } }, { broker, principal }) {
       principal.requireGroup('operate', group)
       const asked = { ...by(principal, body), topic, to, ...given(body) }
@@ -96,7 +97,7 @@ function skip(services: OperatorServices): Route {
     bodyKind: 'json',
     body: SkipIn,
     answers: { 200: SkipOut },
-    errors: ofOffsets,
+    errors: ofCommits,
     async handle({ params: { group }, body: { topic, partition, offset, reason, dryRun } }, { broker, principal }) {
       principal.requireGroup('operate', group)
       const asked = { actor: actorOf(principal), reason, topic, partition, offset, dryRun: dryRun === true }

@@ -25,6 +25,7 @@ import { failOnLeaks } from '../support/leaks.ts'
 import { record, series } from '../support/records.ts'
 import { until } from '../support/until.ts'
 import { type KafkaAdmin, kafkaAdmin } from './admin.ts'
+import { startKcat } from './clients.ts'
 import { openKafka } from './conformance-kafka.ts'
 
 const TOPIC = 'orders'
@@ -194,6 +195,20 @@ describe.each<{ name: string; open: () => Promise<Site> }>([
     expect(await site.committed()).toEqual([20])
     expect(await site.readByOther()).toHaveLength(20)
   })
+})
+
+test('seek is refused while clients of another kind consume as the group, and done when they are gone', async () => {
+  await using site = new Site()
+  await site.produce(series(TOPIC, 0, 2))
+  await using member = startKcat(['-G', GROUP, '-X', 'auto.offset.reset=earliest', TOPIC])
+  await until(async () => (await admin.members(GROUP)).length === 1, { timeoutMs: 30_000 })
+
+  const refused = await refusal(site.verbs().seek({ actor, topic: TOPIC, to: 'earliest' }), 'UNKNOWN_MEMBER_ID')
+  await member.kill('SIGTERM')
+  await site.verbs().seek({ actor, topic: TOPIC, to: 1 })
+
+  expect(refused.message).toContain('Stop them first')
+  expect(await site.committed()).toEqual([1])
 })
 
 test.each(['signal', 'loop'])('a record that ends its process by %s is set aside by the third', async (how) => {
