@@ -15,7 +15,7 @@ import { budgetOf } from './consumer/budget.ts'
 import type { BudgetOptions } from './consumer/budget.ts'
 import type { Place } from './consumer/handling.ts'
 import type { RunReport } from './consumer/report.ts'
-import { concurrencyOf, DEFAULT_CONCURRENCY } from './consumer/plan.ts'
+import { concurrencyOf, DEFAULT_CONCURRENCY, keepsProgress } from './consumer/plan.ts'
 import { Run } from './consumer/run.ts'
 import type { DeadLetterStore } from './dead-letter.ts'
 import { ConfigError } from './errors.ts'
@@ -65,6 +65,11 @@ export interface ConsumerOptions {
    * not: batches of a queue are numbered anew each time. The same for the same record, always. @default its own
    */
   readonly placeOf?: (record: ConsumerRecord) => Place
+  /**
+   * Whether the next run will know how often this one tried a record, as commits of this broker are read again or not. Where it
+   * will not, attempts for which no run has room are not waited for. @default where the app keeps its progress (see `Ordering`)
+   */
+  readonly countsAttempts?: boolean
   readonly clock?: Clock
   readonly random?: Random
   /** Takes a line for each record and each run. @default none */
@@ -126,6 +131,7 @@ export function createConsumer(app: App, options: ConsumerOptions): Consumer {
   const problems = problemsOf(app, options, numbers)
   if (problems.length > 0) throw new ConfigError(`Cannot make the consumer: ${problems.join(' ')}`)
   const { broker, deadLetters, idempotency, placeOf, log, clock = systemClock, random = systemRandom } = options
+  const { countsAttempts = keepsProgress(app) } = options
   const group = { groupId: app.groupId, groupInstanceId: options.groupInstanceId }
   const maxPollWaitMs = Math.min(numbers.maxPollWaitMs, numbers.claimTtlMs / 3)
   const settings = {
@@ -136,6 +142,7 @@ export function createConsumer(app: App, options: ConsumerOptions): Consumer {
     deadLetters,
     idempotency,
     placeOf,
+    countsAttempts,
     group,
     clock,
     random,

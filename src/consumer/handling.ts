@@ -22,7 +22,7 @@ import { runCauseOf } from './cause.ts'
 import { EffectivelyOnce } from './effectively-once.ts'
 import type { MakeCall } from './effectively-once.ts'
 import type { Entry, Lane } from './lane.ts'
-import { keepsProgress, Plans } from './plan.ts'
+import { Plans } from './plan.ts'
 import type { Plan } from './plan.ts'
 import type { RunCause } from './report.ts'
 import { retryAfterOf, SetAside } from './set-aside.ts'
@@ -53,6 +53,8 @@ export interface HandlingScope extends AttemptScope, SetAsideScope {
   readonly idempotency: IdempotencyStore | undefined
   /** As in `ConsumerOptions`. */
   readonly placeOf: ((record: ConsumerRecord) => Place) | undefined
+  /** The next run knows how often a record was tried. */
+  readonly countsAttempts: boolean
 }
 
 /** What names a record within its topic. */
@@ -111,15 +113,12 @@ export class Handling {
   readonly #plans: Plans
   readonly #found = new Map<Matched | 'unreadable' | undefined, Found>()
   readonly #usableMs: number
-  /** The next run knows how often a record was tried. */
-  readonly #isCounting: boolean
 
   constructor(scope: HandlingScope) {
     this.#scope = scope
     this.setAside = new SetAside(scope)
     this.#usableMs = (scope.budget.handleUntil - scope.budget.startedAt) * USABLE_PART
     this.#plans = new Plans(scope.app, this.#usableMs, (options) => this.#onceOf(options))
-    this.#isCounting = keepsProgress(scope.app)
   }
 
   /** What the routes say of a record. */
@@ -312,12 +311,12 @@ export class Handling {
 
   /** Why there is no further attempt, or undefined where there is one. */
   #giveUpReason(work: Work, number: number, kind: 'failed' | 'timeout'): DeadLetterReason | undefined {
-    const { clock } = this.#scope
+    const { clock, countsAttempts } = this.#scope
     const spent = kind === 'timeout' ? 'timeout' : 'exhausted'
     if (number - (work.returned?.attempts ?? 0) >= work.plan.retry.maxAttempts) return spent
     const { maxAgeMs } = work.plan.retry
     if (maxAgeMs !== null && clock.now() - work.record.timestampMs > maxAgeMs) return 'too-old'
-    if (this.#isCounting) return undefined
+    if (countsAttempts) return undefined
     // Attempts that take so long that no run has room for another would begin anew in every run, and the partition
     // would never get past the record.
     const spentMs = clock.monotonic() - work.startedAt

@@ -51,6 +51,7 @@ export interface RunScope {
   readonly deadLetters: DeadLetterStore
   readonly idempotency: IdempotencyStore | undefined
   readonly placeOf: ((record: ConsumerRecord) => Place) | undefined
+  readonly countsAttempts: boolean
   readonly group: GroupInstance
   readonly runId: string
   readonly concurrency: number
@@ -116,7 +117,7 @@ export class Run {
     this.#scope = scope
     const { clock, budget, app } = scope
     const ending = this.#ending.signal
-    this.#keepsProgress = keepsProgress(app)
+    this.#keepsProgress = scope.countsAttempts || keepsProgress(app)
     this.#tally = new Tally(scope.log)
     this.#calls = new Calls(clock, budget, scope.callTimeoutMs)
     this.#watchdog = new Watchdog(clock)

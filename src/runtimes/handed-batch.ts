@@ -14,7 +14,7 @@ import { bytesOf, partitionKey } from '../record.ts'
 import { runApp, type ScheduledRun } from './scheduled-run.ts'
 
 /** What a platform hands over. */
-export interface HandedBatch extends Omit<ScheduledRun, 'broker'> {
+export interface HandedBatch extends Omit<ScheduledRun, 'broker' | 'countsAttempts'> {
   readonly records: readonly ConsumerRecord[]
   /** How often each record was handed over before, by `partitionKey` and offset, where the platform counts. */
   readonly attemptsOf?: (record: ConsumerRecord) => number
@@ -41,7 +41,9 @@ export async function runBatch(app: App, config: FunctionsConfig, batch: HandedB
   try {
     // What a platform hands over is not paused by leaving it: it would count how often it came. And it sees to its offsets.
     const handed = { ...app, operationsTopic: undefined, onOffsetAnomaly: undefined }
-    const report = await runApp(handed, config, { ...run, broker, stopWhenEmpty: true })
+    // What a commit says of attempts ends with the batch, whatever the app keeps; only a platform that counts knows more.
+    const countsAttempts = attemptsOf !== undefined
+    const report = await runApp(handed, config, { ...run, broker, countsAttempts, stopWhenEmpty: true })
     const open = new Set<ConsumerRecord>()
     for (const { topic, partition, offset, metadata } of await broker.committed(app.groupId)) {
       const progress = decodeProgress(offset, metadata)

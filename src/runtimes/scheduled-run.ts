@@ -28,6 +28,8 @@ export interface ScheduledRun {
   readonly signal?: AbortSignal
   /** As in `ConsumerOptions`. */
   readonly placeOf?: ConsumerOptions['placeOf']
+  /** As in `ConsumerOptions`. */
+  readonly countsAttempts?: boolean
   /** Ends the run as soon as there is nothing more to read. @default false */
   readonly stopWhenEmpty?: boolean
 }
@@ -74,6 +76,7 @@ export async function runApp(app: App, config: FunctionsConfig, run: ScheduledRu
     groupInstanceId: config.groupInstanceId,
     ...(config.sessionTimeoutMs === undefined ? {} : { sessionTimeoutMs: config.sessionTimeoutMs }),
     ...(run.placeOf === undefined ? {} : { placeOf: run.placeOf }),
+    ...(run.countsAttempts === undefined ? {} : { countsAttempts: run.countsAttempts }),
     log: run.log,
   })
   return await consumer.run({

@@ -134,6 +134,26 @@ describe('a Kafka batch', () => {
     expect(answer).toEqual({ batchItemFailures: [] })
     expect(end?.offset).toBe(1)
   })
+
+  test.each(['partition', 'key', 'none'] as const)(
+    'gets past a record that hangs in every invocation (%s)',
+    async (ordering) => {
+      await using broker = memoryBroker()
+      await broker.createTopic({ topic: 'orders' })
+      const gateway = await startGateway(broker)
+      vi.stubEnv('UPSTASH_KAFKA_REST_URL', gateway.url)
+      const app = appOf(() => new Promise(() => undefined), { ordering, attemptTimeoutMs: 800 })
+      // No invocation has room for three attempts, and none knows of those of the one before.
+      const short = { ...context, getRemainingTimeInMillis: () => 2_000 }
+
+      const answer = await lambdaKafkaBatch(app)(kafkaEvent({ 0: ['a'] }), short)
+      const [end] = await broker.offsets([{ topic: 'orders.shop-dlt', partition: 0 }], 'latest')
+      await gateway.close()
+
+      expect(answer).toEqual({ batchItemFailures: [] })
+      expect(end?.offset).toBe(1)
+    },
+  )
 })
 
 describe('a Kafka batch for a route that takes batches', () => {
@@ -253,17 +273,20 @@ describe('an SQS batch', () => {
     expect(seen.every(([, , offset]) => Number.isSafeInteger(offset))).toBe(true)
   })
 
-  test('counts attempts on from how often a message was received', async () => {
-    const attempts: number[] = []
-    const handle = lambdaSqsBatch(
-      appOf((_record, { attempt }) => void attempts.push(attempt), { ordering: 'none' }),
-      { topic: 'orders' },
-    )
+  test.each([{ ordering: 'none' }, {}] satisfies RouteOptions[])(
+    'counts attempts on from how often a message was received (%j)',
+    async (options) => {
+      const attempts: number[] = []
+      const handle = lambdaSqsBatch(
+        appOf((_record, { attempt }) => void attempts.push(attempt), options),
+        { topic: 'orders' },
+      )
 
-    await handle(sqsEvent(['a'], 3), context)
+      await handle(sqsEvent(['a'], 3), context)
 
-    expect(attempts).toEqual([3])
-  })
+      expect(attempts).toEqual([3])
+    },
+  )
 })
 
 describe('an SQS batch for a route that takes batches', () => {
