@@ -3,13 +3,15 @@
  * signals obeyed, an exit status out.
  *
  * SIGTERM and SIGINT: takes no more, lets what runs end within its time, commits, leaves with 0; a second one leaves at once.
- * SIGHUP: the same for the run that is on, then the settings are read again and the next run begins with them.
+ * SIGHUP: the same for the run that is on, then the settings are read again and the next run begins with them; those that no
+ * run can begin with change nothing.
  * A handler that never gives the event loop back ends it by SIGKILL, so that a supervisor can start it anew.
  */
 import { readFileSync } from 'node:fs'
 import { parseArgs, parseEnv } from 'node:util'
 import type { App } from '../app.ts'
 import { readConfig } from '../config.ts'
+import { ConfigError } from '../errors.ts'
 import { failureText } from './scheduled-run.ts'
 import { consume } from './node.ts'
 import { guardStalls } from './stall-guard.ts'
@@ -72,6 +74,7 @@ export async function runConsumer(app: App, args: readonly string[], env: Enviro
 async function consumeWith(app: App, read: () => Environment, drainMs: number, stop: AbortSignal): Promise<void> {
   let env = read()
   readConfig('functions', env)
+  let working: Environment | undefined
   let reload = new AbortController()
   const onHangUp = (): void => {
     try {
@@ -88,7 +91,16 @@ async function consumeWith(app: App, read: () => Environment, drainMs: number, s
   try {
     while (!stop.aborted) {
       reload = new AbortController()
-      await consume(app, { env, drainMs, signal: AbortSignal.any([stop, reload.signal]) })
+      const present = env
+      try {
+        await consume(app, { env, drainMs, signal: AbortSignal.any([stop, reload.signal]) })
+        working = present
+      } catch (failure) {
+        // What only shows when stores are opened is found when the settings are in force already.
+        if (!(failure instanceof ConfigError) || working === undefined || working === present) throw failure
+        console.error(`The settings are again as they were. ${failureText(failure)}`)
+        if (env === present) env = working
+      }
     }
   } finally {
     process.off('SIGHUP', onHangUp)

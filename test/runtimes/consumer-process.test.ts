@@ -88,6 +88,26 @@ test('SIGHUP reads the settings again, and a mistake in them changes nothing', a
   expect(consumer.printed()).toContain('ended with 0')
 })
 
+test.each(['KEDGE_DEAD_LETTERS=nowhere:x', 'KEDGE_IDEMPOTENCY=nowhere:x'])(
+  'settings with which no run can begin (%s) do not end it at SIGHUP',
+  async (mistake) => {
+    const file = join(folder, 'settings.env')
+    await writeFile(file, '')
+    await using consumer = start('--settings', file)
+    await write('a')
+    await consumer.line('handled orders partition 0 offset 0')
+
+    await writeFile(file, mistake)
+    process.kill(consumer.pid, 'SIGHUP')
+    await consumer.line('run ended')
+    await write('b')
+    await consumer.line('handled orders partition 0 offset 1')
+    await consumer.kill('SIGTERM')
+
+    expect(consumer.printed()).toContain('ended with 0')
+  },
+)
+
 test('a handler that never gives the event loop back ends the process, and nothing is committed', async () => {
   const consumer = execFile(process.execPath, [program, '--stall-ms', '2000'], {
     env: { ...process.env, ...settings() },
