@@ -26,7 +26,10 @@ export interface AppOptions {
   readonly router?: Router
   /** What happens to a record whose handler failed. Routes may override it. */
   readonly retry?: RetryOptions
-  /** How long one attempt of a handler may take, milliseconds. @default 30000, legal 1 to 900000 */
+  /**
+   * How long one attempt of a handler may take, milliseconds; never longer than its run has room for. @default 30000, legal 1
+   * to 82800000 (23 hours)
+   */
   readonly attemptTimeoutMs?: number
   /** Where a group without committed offsets starts (auto.offset.reset). @default 'earliest', so that nothing is passed over */
   readonly autoOffsetReset?: AutoOffsetReset
@@ -129,7 +132,8 @@ const breakerDefaults: BreakerPolicy = Object.freeze({
 const parkingDefaults: Parking = Object.freeze({ maxRecords: 1_000, maxBytes: 8_388_608, whenFull: 'wait' })
 
 const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
-const MAX_ATTEMPT_TIMEOUT_MS = 900_000
+/** A lock lasts for an attempt and a margin, and a day at most. */
+const MAX_ATTEMPT_TIMEOUT_MS = 82_800_000
 const MAX_CONCURRENCY = 1_000
 const MAX_STAGES = 10
 const MAX_BATCH_RECORDS = 10_000

@@ -383,7 +383,8 @@ const settings = {
   KEDGE_RUN_MS: setting(wholeNumber(1000, MAX_RUN_MS).optional(), {
     part: 'functions',
     legal: `1000 to ${MAX_RUN_MS} milliseconds`,
-    default: "55000 on Workers; on Lambda what is left of the function's timeout",
+    default:
+      "55000 on Workers; on Lambda what is left of the function's timeout; on Node 60000, or what the longest attempt asks for",
     description:
       'How long one scheduled run may take. It waits for records until then, so a run a little shorter than the schedule leaves no gap.',
   }),

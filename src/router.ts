@@ -120,7 +120,7 @@ export const deliveries = ['at-least-once', 'at-most-once', 'effectively-once'] 
 export interface RouteOptions {
   /** Names the route in logs, reports and dead letters. @default its conditions, for example `orders key=eu` */
   readonly name?: string
-  /** How long one attempt may take, milliseconds. @default the app's `attemptTimeoutMs`, legal 1 to 900000 */
+  /** How long one attempt may take, milliseconds. @default the app's `attemptTimeoutMs`, legal 1 to 82800000 */
   readonly attemptTimeoutMs?: number
   /** Overrides the app's policy, field by field. */
   readonly retry?: RetryOptions

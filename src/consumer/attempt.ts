@@ -35,6 +35,8 @@ export interface AttemptWork {
   readonly plan: {
     readonly route: string
     readonly timeoutMs: number
+    /** The route allows more, and the run has no room for it. */
+    readonly isCut: boolean
     readonly retry: { readonly maxAttempts: number }
   }
 }
@@ -115,7 +117,10 @@ export class Attempt implements HandlerContext, Watched {
 
   /** Called by the watchdog. */
   expire(): void {
-    const message = `A handler did not settle within ${this.#work.plan.timeoutMs} ms: on route ${this.route}: raise attemptTimeoutMs or do less per record.`
+    const { timeoutMs, isCut } = this.#work.plan
+    const what = isCut ? 'which is all that its run has room for: give runs more time' : 'raise attemptTimeoutMs'
+    const separator = isCut ? ', ' : ': '
+    const message = `A handler did not settle within ${timeoutMs} ms: on route ${this.route}${separator}${what} or do less per record.`
     const error = new HandlerError('HANDLER_TIMEOUT', message)
     this.#end({ kind: 'timeout', error }, error)
   }

@@ -151,7 +151,7 @@ export class Batch {
     const { lane, plan } = first.work
     const now = this.#scope.clock.monotonic()
     const timeoutMs = Math.max(1, Math.min(plan.timeoutMs, this.#splitUntil - now))
-    const limits = { route: plan.route, timeoutMs, retry: plan.retry }
+    const limits = { route: plan.route, timeoutMs, isCut: plan.isCut, retry: plan.retry }
     const typed = items.map(({ work }) => work.typed)
     const attempt = new Attempt(this.#scope, { typed, handler, plan: limits }, 1, now)
     lane.running.add(attempt)

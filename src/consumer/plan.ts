@@ -16,6 +16,8 @@ export interface Plan {
   readonly isAtMostOnce: boolean
   readonly retry: RetryPolicy
   readonly timeoutMs: number
+  /** The route allows an attempt more, and the run has no room for it. */
+  readonly isCut: boolean
   readonly breaker: Breaker | undefined
   /** Its handler is called under a lock. */
   readonly once: EffectivelyOnce | undefined
@@ -63,6 +65,8 @@ export class Plans {
       const isAtMostOnce = options.delivery === 'at-most-once'
       const retry = retryPolicy(app.retry, options.retry)
       const breaker = breakerPolicy(app.breaker, options.breaker)
+      const askedMs = options.attemptTimeoutMs ?? app.attemptTimeoutMs
+      const roomMs = batch?.splitMs ?? usableMs
       return {
         route,
         ordering: orderingOf(options),
@@ -72,7 +76,8 @@ export class Plans {
         once: options.delivery === 'effectively-once' ? onceOf(options.once ?? {}) : undefined,
         breaker: breaker === null ? undefined : new Breaker(breaker, begins),
         batch,
-        timeoutMs: Math.max(1, Math.min(options.attemptTimeoutMs ?? app.attemptTimeoutMs, batch?.splitMs ?? usableMs)),
+        timeoutMs: Math.max(1, Math.min(askedMs, roomMs)),
+        isCut: askedMs > roomMs,
         active: 0,
         records: 0,
       }

@@ -23,7 +23,8 @@ Consumes with the app of functions/app.ts until it is told to stop. Settings are
 described in docs/configuration.md.
 
   --settings FILE  settings that go over those of the environment; read again at SIGHUP
-  --drain-ms N     how long handlers may go on after SIGTERM, milliseconds [10000]
+  --drain-ms N     how long handlers may go on after SIGTERM, milliseconds; where KEDGE_RUN_MS is set a quarter of that at
+                   most [10000]
   --stall-ms N     how long a handler may keep the event loop to itself until the process ends itself by SIGKILL,
                    milliseconds, 0 for ever [120000]
 

@@ -16,6 +16,7 @@ import { deadLetterDrivers } from './dead-letter-drivers.ts'
 import { idempotencyDrivers } from './idempotency-drivers.ts'
 import { consoleLog } from './log-line.ts'
 import { openBroker } from './open-broker.ts'
+import { processRun } from './run-length.ts'
 import { failureText, RunFailedError, scheduledRun } from './scheduled-run.ts'
 
 /** How a process consumes. */
@@ -28,13 +29,15 @@ export interface ConsumeOptions {
   readonly log?: Log
   /** Takes each failure of a run. @default prints it */
   readonly onFailure?: (failure: unknown) => void
-  /** How long handlers that run when the signal is aborted may go on, milliseconds. @default 1000 */
+  /**
+   * How long handlers that run when the signal is aborted may go on, milliseconds; with `KEDGE_RUN_MS` a quarter of that at most.
+   * @default 1000
+   */
   readonly drainMs?: number
   readonly clock?: Clock
 }
 
-/** One run, where KEDGE_RUN_MS does not say: long enough to matter little, short enough that the report is of use. */
-const DEFAULT_RUN_MS = 60_000
+const DEFAULT_DRAIN_MS = 1_000
 /** Waits after runs that failed one after the other. */
 const failureBackoff: Backoff = { initialMs: 500, maxMs: 30_000, factor: 2 }
 
@@ -44,9 +47,10 @@ const failureBackoff: Backoff = { initialMs: 500, maxMs: 30_000, factor: 2 }
  */
 export async function consume(app: App, options: ConsumeOptions): Promise<void> {
   const { signal, env = process.env, log = consoleLog, clock = systemClock } = options
-  const { drainMs } = options
+  const { drainMs = DEFAULT_DRAIN_MS } = options
   const { onFailure = (failure) => console.error(failureText(failure)) } = options
   const config = readConfig('functions', env)
+  const { runMs, marginMs } = processRun(app, drainMs)
   await using broker = await openBroker(config.broker, brokerDrivers)
   let failures = 0
   while (!signal.aborted) {
@@ -54,9 +58,9 @@ export async function consume(app: App, options: ConsumeOptions): Promise<void> 
       const report = await scheduledRun(app, config, {
         runId: crypto.randomUUID(),
         budget: {
-          runMs: config.runMs ?? DEFAULT_RUN_MS,
-          // Half of the margin is for handlers.
-          ...(drainMs === undefined ? {} : { marginMs: 2 * drainMs }),
+          runMs: config.runMs ?? runMs,
+          // A run that is to be short has a margin of its own choice, unless somebody asked for one.
+          ...(options.drainMs === undefined ? {} : { marginMs }),
           ...(config.runSubrequests === undefined ? {} : { maxCalls: config.runSubrequests }),
         },
         log,

@@ -411,6 +411,8 @@ describe('an attempt', () => {
     await bench.produce(['a'])
 
     expect(await bench.run({ budget: { runMs: 20_000 } })).toMatchObject({ deadLettered: { timeout: 1 } })
+    const [letter] = (await bench.letters.list()).items
+    expect(letter?.cause.message).toContain('all that its run has room for: give runs more time')
   })
 
   test('that the end of the run cuts short counts for nothing', async () => {

@@ -63,6 +63,26 @@ test('consumes run after run until it is told to stop, and gives its claim back'
   await broker.claim(group, { runId: 'the-next-one' })
 })
 
+test('a handler has as long as its route allows, though that is longer than a run is by itself', async () => {
+  const stop = new AbortController()
+  const lefts: number[] = []
+  const router = createRouter().on(orders, (_order, { deadlineMs }) => void lefts.push(deadlineMs - Date.now()), {
+    attemptTimeoutMs: 600_000,
+  })
+  const consuming = consume(defineApp({ groupId: 'shop', router }), {
+    env: { UPSTASH_KAFKA_REST_URL: gateway.url },
+    signal: stop.signal,
+    log: () => undefined,
+  })
+
+  await write('a')
+  await until(() => lefts.length > 0, PATIENCE)
+  stop.abort()
+  await consuming
+
+  expect(lefts[0]).toBeGreaterThan(590_000)
+})
+
 test('survives its gateway: a failed run is reported, and it goes on when the gateway is back', async () => {
   const stop = new AbortController()
   const failures: unknown[] = []
