@@ -24,8 +24,8 @@ const patterns: readonly (readonly [RegExp, string])[] = [
     ),
     `$1$2$3${SECRET}`,
   ],
-  // A JSON web token begins with an object in base64url.
-  [/\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*/g, SECRET],
+  // A JSON web token begins with an object in base64url. Its head has a bound: a text may begin one at every dash.
+  [/\beyJ[\w-]{5,2000}\.[\w-]{5,}\.[\w-]*/g, SECRET],
   // Keys that say by their first letters whose they are: AWS, GitHub, GitLab, Slack, Stripe, Google.
   [/\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g, SECRET],
   [/\b(?:gh[opsur]_|github_pat_|glpat-|xox[abeprs]-|[rs]k_(?:live|test)_|AIza)[\w-]{16,}/g, SECRET],

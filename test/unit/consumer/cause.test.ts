@@ -77,6 +77,7 @@ describe('a cause', () => {
       '//',
       '//a@',
       'eyJaaaaaa.',
+      'eyJ-',
       'basic ',
       `-----BEGIN ${keyName}-----`,
       'a_',
