@@ -113,10 +113,7 @@ export function worker(app: App, { queueTopics = {}, letterQueues = [], ...optio
           return
         }
         const topic = queueTopics[queue] ?? queue
-        const records = messages.map(({ timestamp, body }, offset): ConsumerRecord => {
-          const place = { topic, partition: 0, offset, timestampMs: timestamp.getTime() }
-          return { ...place, key: null, value: bytesOfBody(body), headers: [] }
-        })
+        const records = messages.flatMap((message, offset) => recordOf(message, { topic, offset }))
         const { unsettled } = await runBatch(app, config, {
           records,
           attemptsOf: ({ offset }) => Math.max(0, (messages[offset]?.attempts ?? 1) - 1),
@@ -131,8 +128,9 @@ export function worker(app: App, { queueTopics = {}, letterQueues = [], ...optio
           deadLetters: workerDeadLetterDrivers(env),
           idempotency: workerIdempotencyDrivers(env),
         })
-        const left = new Set(unsettled.map(({ offset }) => offset))
-        answer(messages, (offset) => !left.has(offset))
+        const settled = new Set(records.map(({ offset }) => offset))
+        for (const { offset } of unsettled) settled.delete(offset)
+        answer(messages, (offset) => settled.has(offset))
       } catch (failure) {
         console.error(failureText(failure))
         throw failure
@@ -157,6 +155,23 @@ function answer(messages: readonly QueueMessage[], isDone: (index: number) => bo
   for (const [index, message] of messages.entries()) {
     if (isDone(index)) message.ack()
     else message.retry()
+  }
+}
+
+/** None for a body that JSON cannot say: that one is sent back, and the others must not go with it. */
+function recordOf(
+  { id, timestamp, body }: QueueMessage,
+  { topic, offset }: { readonly topic: string; readonly offset: number },
+): ConsumerRecord[] {
+  try {
+    const place = { topic, partition: 0, offset, timestampMs: timestamp.getTime() }
+    return [{ ...place, key: null, value: bytesOfBody(body), headers: [] }]
+  } catch (failure) {
+    const cause = failure instanceof Error ? failure.message : String(failure)
+    console.error(
+      `Cannot read message ${id} for topic ${topic}: its body cannot be JSON (${cause}). Send JSON, text or bytes.`,
+    )
+    return []
   }
 }
 

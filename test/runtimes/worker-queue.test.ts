@@ -27,6 +27,8 @@ const script = (reportUrl: string): string => `
     ...handlers,
     async fetch(request, env) {
       for (const body of await request.json()) await env.QUEUE.send(body, typeof body === 'string' ? { contentType: 'text' } : {})
+      const { searchParams } = new URL(request.url)
+      if (searchParams.has('large')) await env.QUEUE.send({ count: 5n }, { contentType: 'v8' })
       return new Response('sent')
     },
   }
@@ -81,6 +83,25 @@ test('each message of a queue is handled by the routes of its topic, and comes a
     expect(seen.flatMap(({ values }) => values).toSorted()).toEqual(['a', 'bad', 'bad', '{"n":1}'])
     expect(bad.map(({ attempt }) => attempt)).toEqual([1, 2])
     expect(bad[0]?.place).toBe(bad[1]?.place)
+  } finally {
+    await miniflare.dispose()
+  }
+})
+
+test('a message whose body JSON cannot say goes back alone', async () => {
+  await using report = await openReport()
+  const { seen } = report
+  const miniflare = await startModule(script(report.url), {
+    bindings: { UPSTASH_KAFKA_REST_URL: 'http://127.0.0.1:9' },
+    queueProducers: { QUEUE: 'orders-queue' },
+    queueConsumers: { 'orders-queue': { maxBatchTimeout: 0.5, maxBatchSize: 10, maxRetries: 1, retryDelay: 0 } },
+  })
+  try {
+    const body = JSON.stringify(['a', { n: 1 }])
+    await miniflare.dispatchFetch('http://worker/?large', { method: 'POST', body })
+    await until(() => seen.length >= 2, { what: 'the others', timeoutMs: 30_000 })
+
+    expect(seen.flatMap(({ values }) => values).toSorted()).toEqual(['a', '{"n":1}'])
   } finally {
     await miniflare.dispose()
   }
