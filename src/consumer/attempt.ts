@@ -8,6 +8,7 @@ import { HandlerError } from '../errors.ts'
 import type { Log, LogValue } from '../logger.ts'
 import type { ConsumerRecord, TimestampMs } from '../record.ts'
 import type { BatchHandler, Handler, HandlerContext } from '../router.ts'
+import { asSeen } from './cause.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
 
 /** How an attempt went. `given-up`: for a reason that is not the record's, so nothing is known of it. */
@@ -111,7 +112,7 @@ export class Attempt implements HandlerContext, Watched {
       const result = (handler as (given: typeof typed, context: HandlerContext) => unknown)(typed, this)
       return isThenable(result) ? this.#wait(result) : handled
     } catch (error) {
-      return { kind: 'failed', error }
+      return { kind: 'failed', error: asSeen(error) }
     }
   }
 
@@ -140,7 +141,7 @@ export class Attempt implements HandlerContext, Watched {
       }
       Promise.resolve(result).then(
         () => settle(handled),
-        (error: unknown) => settle({ kind: 'failed', error }),
+        (error: unknown) => settle({ kind: 'failed', error: asSeen(error) }),
       )
     })
   }

@@ -9,7 +9,7 @@ import { BatchError } from '../handler-errors.ts'
 import type { ConsumerRecord } from '../record.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptResult, AttemptScope, AttemptWork } from './attempt.ts'
-import { runCauseOf } from './cause.ts'
+import { asSeen, runCauseOf } from './cause.ts'
 import type { Outcome, Work } from './handling.ts'
 import type { Entry } from './lane.ts'
 import { handlerAfter, valueOf, withValue } from './typed-value.ts'
@@ -224,7 +224,7 @@ function failuresOf(
   for (const { record, error: own } of error.failures) {
     const index = typeof record === 'number' ? record : (indexes.get(placeOf(record)) ?? -1)
     if (records[index] === undefined) return undefined
-    if (!failures.has(index)) failures.set(index, own)
+    if (!failures.has(index)) failures.set(index, asSeen(own))
   }
   return failures
 }

@@ -1,7 +1,7 @@
 /** Turns whatever was thrown into data: bounded, and with credentials blotted out. */
 import type { DeadLetterCause } from '../dead-letter.ts'
 import { MAX_CAUSE_BYTES } from '../dead-letter.ts'
-import { KedgeError } from '../errors.ts'
+import { HandlerError, KedgeError } from '../errors.ts'
 import { bytesOf } from '../record.ts'
 import type { RunCause } from './report.ts'
 import { withoutSecrets } from './secrets.ts'
@@ -13,7 +13,8 @@ const MAX_MESSAGE_BYTES = 2_000
 const MAX_STACK_BYTES: number = MAX_CAUSE_BYTES - MAX_NAME_BYTES - MAX_CODE_BYTES - MAX_MESSAGE_BYTES
 
 /** Describes a thrown thing for a dead letter: at most 4 KiB of UTF-8 in all. Never throws. */
-export function deadLetterCauseOf(thrown: unknown): DeadLetterCause {
+export function deadLetterCauseOf(given: unknown): DeadLetterCause {
+  const thrown = asSeen(given)
   const cause = runCauseOf(thrown)
   const stack = read(thrown, 'stack')
   // The stack of a schema error only names Kedge's own lines.
@@ -29,6 +30,17 @@ export function runCauseOf(thrown: unknown): RunCause {
     message: shortened(withoutSecrets(messageOf(thrown)), MAX_MESSAGE_BYTES),
     ...(typeof code === 'string' ? { code: shortened(code, MAX_CODE_BYTES) } : {}),
   }
+}
+
+/** A thrown thing, or an error in the place of one that does not even say what it is: a proxy may throw when it is asked. */
+export function asSeen(thrown: unknown): unknown {
+  try {
+    if (thrown instanceof Error) return thrown
+  } catch {
+    const message = 'It threw or rejected with a proxy that cannot be looked at: throw an error.'
+    return new HandlerError('HANDLER_FAILED', message)
+  }
+  return thrown
 }
 
 function nameOf(thrown: unknown): string {

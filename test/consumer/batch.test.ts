@@ -387,6 +387,15 @@ describe('BatchError', () => {
       if (failures.length > 0) throw new BatchError(failures)
     }
 
+  test('may name one with an error that cannot even be asked what it is', async () => {
+    const { proxy, revoke } = Proxy.revocable(new Error('gone'), {})
+    revoke()
+    const bench = await openBatches(named({ '-1': proxy }), { ordering: 'none', retry: { maxAttempts: 1 } })
+    await produce(bench, namesOf(0, 3))
+
+    expect(await bench.drain()).toMatchObject({ handled: 2, deadLettered: { exhausted: 1 } })
+  })
+
   test('names what failed, each with its error, and nothing is split', async () => {
     const bad = {
       '-1': new DeadLetterError('bad one'),

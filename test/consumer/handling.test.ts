@@ -66,6 +66,16 @@ const poisons: Record<
     attempts: 3,
     name: 'null',
   },
+  'makes its handler throw a revoked proxy': {
+    handler: () => {
+      const { proxy, revoke } = Proxy.revocable(new Error('gone'), {})
+      revoke()
+      throw proxy
+    },
+    reason: 'exhausted',
+    attempts: 3,
+    name: 'HandlerError',
+  },
   'overflows the stack': { handler: overflow, reason: 'exhausted', attempts: 3, name: 'RangeError' },
   'makes its handler hang': { handler: forever, reason: 'timeout', attempts: 3, name: 'HandlerError' },
   'is rejected by its handler': {

@@ -97,7 +97,12 @@ describe('a cause', () => {
         throw new Error('no')
       },
     }
-    for (const thrown of [undefined, null, 7, 'text', Symbol('x'), {}, [], hostile, () => 1]) {
+    const proxy = new Proxy(new Error('x'), {
+      getPrototypeOf() {
+        throw new Error('no')
+      },
+    })
+    for (const thrown of [undefined, null, 7, 'text', Symbol('x'), {}, [], hostile, () => 1, proxy]) {
       expect(typeof deadLetterCauseOf(thrown).message).toBe('string')
     }
   })
