@@ -59,6 +59,9 @@ export interface DispatchScope {
   readonly onChange: () => void
 }
 
+/** So much may be put off beside records of retry topics that go on; what is more waits in its place, and others with it. */
+const MAX_OUT_OF_TURN = 100
+
 /** The handling of one run's records. */
 export class Dispatch {
   /** Records that are being handled. */
@@ -435,9 +438,16 @@ export class Dispatch {
       this.#due.add(entry)
     } else {
       if (keepsProgress) committer.note()
-      if (isStrict(entry.found)) this.#hold(lane)
+      if (isStrict(entry.found) && !this.#isPassed(entry)) this.#hold(lane)
     }
     this.#makeRoom()
+  }
+
+  /** Whether what is behind a record of a retry topic need not wait for it, and there is room to put it off. */
+  #isPassed(entry: Entry): boolean {
+    const { lanes, parking } = this.#scope
+    const isRoomy = lanes.parked <= parking.maxRecords / 2 && lanes.parkedBytes <= parking.maxBytes / 2
+    return isRoomy && lanes.parked <= MAX_OUT_OF_TURN && isOutOfTurn(entry)
   }
 
   /** Puts a record off until a run that may handle it, whenever it is due. */
@@ -513,6 +523,10 @@ function isSettled(outcome: Outcome): outcome is SettledOutcome {
 /** Whether the first record that waits may be begun beside those that are not settled. */
 function isNext(lane: Lane, found: Found): boolean {
   if (lane.openCount === 0) return true
+  if (found.inTurnMs !== undefined) {
+    for (const one of lane.entries) if (!one.isParked || !isOutOfTurn(one)) return false
+    return true
+  }
   if (isStrict(found)) return false
   for (const first of lane.entries) return !isStrict(first.found)
   return true
@@ -526,6 +540,11 @@ function hasHung({ error }: Entry): boolean {
 /** What waits for everything before it. Records of a retry topic are due in the order in which they lie. */
 function isStrict({ plan, returned }: Found): boolean {
   return plan.ordering === 'partition' || returned !== undefined
+}
+
+/** Whether a record of a retry topic is due later than its place there says: its handler asked for more. */
+function isOutOfTurn({ found: { inTurnMs }, dueAtMs }: Entry): boolean {
+  return inTurnMs !== undefined && dueAtMs > inTurnMs
 }
 
 /** An entry whose turn has come and whose route has room. */

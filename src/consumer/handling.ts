@@ -7,7 +7,7 @@ import type { DeadLetterReason } from '../dead-letter.ts'
 import { ConfigError, RecordError } from '../errors.ts'
 import type { KedgeError } from '../errors.ts'
 import type { IdempotencyStore } from '../idempotency.ts'
-import type { ConsumerRecord } from '../record.ts'
+import type { ConsumerRecord, TimestampMs } from '../record.ts'
 import { DeadLetterError, RetryAfterError, SkipError, StopError } from '../handler-errors.ts'
 import { returned } from '../return-topic.ts'
 import type { ReturnedRecord } from '../return-topic.ts'
@@ -69,6 +69,8 @@ export interface Found {
   readonly plan: Plan
   /** The record came back through a topic of the group. */
   readonly returned?: ReturnedRecord
+  /** In a retry topic: who is due by then is so before those behind it. */
+  readonly inTurnMs?: TimestampMs
   /** The record as its handler and its dead letter see it, where that is not as it was read. */
   readonly origin?: ConsumerRecord
 }
@@ -104,6 +106,8 @@ const unfinished: Outcome = { kind: 'unfinished' }
 
 /** The part of a run that one record may need; the rest is for finding it and getting to it. */
 const USABLE_PART = 0.9
+/** How far the clocks of a broker and of those who produce to it may be apart. */
+const CLOCKS_DIFFER_MS = 60_000
 
 /** The handling of records in one run. */
 export class Handling {
@@ -124,8 +128,13 @@ export class Handling {
   /** What the routes say of a record. */
   find(record: ConsumerRecord): Found {
     const { returnTopics } = this.#scope.app
-    const back = returnTopics.size > 0 && returnTopics.has(record.topic) ? returned(record) : undefined
-    if (back !== undefined) return { ...this.#foundFor(back.record), returned: back, origin: back.record }
+    const through = returnTopics.size > 0 ? returnTopics.get(record.topic) : undefined
+    const back = through === undefined ? undefined : returned(record)
+    if (through !== undefined && back !== undefined) {
+      const found = { ...this.#foundFor(back.record), returned: back, origin: back.record }
+      const delayMs = found.plan.retry.topicDelaysMs[through.stage - 1]
+      return delayMs === undefined ? found : { ...found, inTurnMs: record.timestampMs + delayMs + CLOCKS_DIFFER_MS }
+    }
     const { placeOf } = this.#scope
     return placeOf === undefined
       ? this.#foundFor(record)

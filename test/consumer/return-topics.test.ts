@@ -66,6 +66,37 @@ describe('a retry topic', () => {
     expect(record).toEqual({ ...bad, offset: 0 })
   })
 
+  test.each([
+    { maxAttempts: 1, asks: 1 },
+    { maxAttempts: 2, asks: 3 },
+  ])('holds nothing up behind a record whose handler asked for more (%j)', async ({ maxAttempts, asks }) => {
+    const calls: string[] = []
+    const router = createRouter().on(
+      { topic: TOPIC },
+      ({ value }, { attempt }) => {
+        const name = textOf(value)
+        calls.push(`${name} ${attempt}`)
+        if (name === 'slow' && attempt === asks) throw new RetryAfterError(20 * HOUR_MS)
+        if (attempt <= maxAttempts) throw new Error('down')
+      },
+      { ordering: 'none', retry: { maxAttempts, topicDelaysMs: [HOUR_MS] } },
+    )
+    const bench = await openBench({ app: { router, breaker: null } })
+    for (const name of ['slow', 'a', 'b']) await bench.produce([name])
+
+    await bench.drain()
+    await bench.clock.advance(HOUR_MS)
+    const second = await bench.drain()
+    const before = calls.filter((call) => call.startsWith('slow'))
+    await bench.clock.advance(20 * HOUR_MS)
+    const last = await bench.drain()
+
+    expect(second).toMatchObject({ handled: 2, unfinished: 1 })
+    expect(before).toHaveLength(asks)
+    expect(last).toMatchObject({ handled: 1, remembered: 2, unfinished: 0 })
+    expect(calls.filter((call) => call.startsWith('slow'))).toHaveLength(asks + 1)
+  })
+
   test('is followed by the next one, and then by a dead letter with all attempts and the first coordinates', async () => {
     const bench = await openFailing(() => true, later)
     await bench.produce(['bad'], 1)
