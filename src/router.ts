@@ -107,7 +107,8 @@ export const orderings = ['partition', 'key', 'none'] as const
 /**
  * What a crash costs.
  * - `at-least-once`: the record is committed when it is handled; it may be handled again.
- * - `at-most-once`: it is committed before its handler is called, once; it may be lost.
+ * - `at-most-once`: it is committed before its handler is called, once; it may be lost. Not in batches that a platform hands
+ *   over, whose records come again as the platform says.
  * - `effectively-once`: at least once, and under a lock on the record's idempotency key in the consumer's idempotency store:
  *   a handler that returned is not called for that key again, as long as the store remembers it.
  */
