@@ -26,6 +26,8 @@ export interface AttemptScope {
   /** Monotonic time at which every handler is given up. */
   readonly handleUntil: number
   readonly log: Log | undefined
+  /** A handler has kept the event loop to itself for so long, milliseconds. */
+  readonly onBusy: (busyMs: number) => void
 }
 
 /** What an attempt is made with. */
@@ -107,12 +109,16 @@ export class Attempt implements HandlerContext, Watched {
   /** Calls the handler; gives the result at once where the handler does. Never throws or rejects. */
   call(): AttemptResult | Promise<AttemptResult> {
     const { handler, typed } = this.#work
+    const { clock, onBusy } = this.#scope
+    const startedAt = clock.monotonic()
     try {
       // The route table pairs each handler with the records of its own topic, which no type can say for all at once.
       const result = (handler as (given: typeof typed, context: HandlerContext) => unknown)(typed, this)
       return isThenable(result) ? this.#wait(result) : handled
     } catch (error) {
       return { kind: 'failed', error: asSeen(error) }
+    } finally {
+      onBusy(clock.monotonic() - startedAt)
     }
   }
 

@@ -6,6 +6,8 @@ import type { Budget } from './budget.ts'
 
 /** Kept for the end of a run: the last commit, one repetition of it, and the release. */
 const RESERVED_CALLS = 3
+/** What a call has of a run that ends too late, milliseconds. Two of them fit into what a platform keeps for itself. */
+const OVERDUE_CALL_MS = 200
 
 /** The calls of one run. */
 export class Calls {
@@ -14,6 +16,7 @@ export class Calls {
   readonly #timeoutMs: number
   #made = 0
   #isTold = false
+  #leastMs = 1
   /** How many calls the records that are being handled may need. */
   neededForHandling: () => number = () => 0
 
@@ -50,6 +53,11 @@ export class Calls {
     return this.#made + this.neededForHandling() < this.#budget.maxCalls - RESERVED_CALLS
   }
 
+  /** To be called at the end: a run whose time is over by then, as no timer could tell it, ends with calls that have some. */
+  checkOverdue(): void {
+    if (this.#clock.monotonic() >= this.#budget.deadline) this.#leastMs = OVERDUE_CALL_MS
+  }
+
   /** How many calls are left, those kept for the end included. */
   get left(): number {
     return this.#budget.maxCalls - this.#made
@@ -59,7 +67,7 @@ export class Calls {
   make<T>(run: (call: Call) => Promise<T>, limits: { signal?: AbortSignal; waitMs?: number } = {}): Promise<T> {
     this.#made += 1
     const left = this.#budget.deadline - this.#clock.monotonic()
-    const timeoutMs = Math.max(1, Math.floor(Math.min(this.#timeoutMs + (limits.waitMs ?? 0), left)))
+    const timeoutMs = Math.max(this.#leastMs, Math.floor(Math.min(this.#timeoutMs + (limits.waitMs ?? 0), left)))
     const call = { timeoutMs, onRequest: this.#counter() }
     return run(limits.signal === undefined ? call : { ...call, signal: limits.signal })
   }

@@ -59,6 +59,8 @@ export interface DispatchScope {
   readonly onChange: () => void
 }
 
+/** When handlers have kept the event loop to themselves for so long, timers and answers have a turn, milliseconds. */
+const MAX_BUSY_MS = 100
 /** So much may be put off beside records of retry topics that go on; what is more waits in its place, and others with it. */
 const MAX_OUT_OF_TURN = 100
 
@@ -76,6 +78,9 @@ export class Dispatch {
    */
   readonly #holding = new Set<Entry>()
   #isTaking = true
+  #busyMs = 0
+  /** Set while nothing is begun so that others have a turn. */
+  #cancelTurn: (() => void) | undefined
   /** Which lane comes first, so that a busy one starves no other. */
   #turn = 0
 
@@ -87,7 +92,8 @@ export class Dispatch {
   /** Whether something is being handled, or will be before the run ends. */
   get isBusy(): boolean {
     // Of what is due, some may have been left to the next run since.
-    return this.active > 0 || (this.#isTaking && this.#parked.size > 0 && this.#due.nextDueAt !== undefined)
+    const isWaiting = this.#parked.size > 0 && this.#due.nextDueAt !== undefined
+    return this.active > 0 || (this.#isTaking && (isWaiting || this.#cancelTurn !== undefined))
   }
 
   /** Whether as much is put off as may be. */
@@ -105,6 +111,23 @@ export class Dispatch {
   stop(): void {
     this.#isTaking = false
     this.#due.close()
+    this.#cancelTurn?.()
+    this.#cancelTurn = undefined
+  }
+
+  /**
+   * A handler has kept the event loop to itself for so long. One after the other would let no timer fire and no answer in: the
+   * claim lapses, and what was handled is never committed.
+   */
+  onBusy(busyMs: number): void {
+    this.#busyMs += busyMs
+    if (this.#busyMs < MAX_BUSY_MS || this.#cancelTurn !== undefined || !this.#isTaking) return
+    this.#busyMs = 0
+    this.#cancelTurn = this.#scope.clock.after(0, () => {
+      this.#cancelTurn = undefined
+      this.start()
+      this.#scope.onChange()
+    })
   }
 
   /** Begins what may be begun. */
@@ -133,7 +156,7 @@ export class Dispatch {
   }
 
   #mayBegin(lane: Lane): boolean {
-    return this.#isTaking && lane.isOpen && this.active < this.#most
+    return this.#isTaking && lane.isOpen && this.active < this.#most && this.#cancelTurn === undefined
   }
 
   /** Begins one record of a lane. False where none may be begun now. */

@@ -140,6 +140,7 @@ export class Run {
     this.#handling = new Handling({
       ...shared,
       watchdog: this.#watchdog,
+      onBusy: (busyMs) => this.#dispatch.onBusy(busyMs),
       groupId: app.groupId,
       handleUntil: budget.handleUntil,
       log: scope.log === undefined ? undefined : log,
@@ -494,12 +495,14 @@ export class Run {
   }
 
   async #finish(): Promise<void> {
-    const { broker, group, runId, budget } = this.#scope
+    const { broker, group, runId, budget, clock } = this.#scope
     this.#claim.close()
     if (this.#ended === 'claim-held' || this.#isClaimLost()) return
     // A poll without an answer may have taken the claim.
     if (this.#ended === 'paused' && !this.#hasPolled) return
-    await this.#committer.finish(budget.deadline)
+    // What a handler that gave nobody a turn has made too late is still worth one commit.
+    this.#calls.checkOverdue()
+    await this.#committer.finish(Math.max(budget.deadline, clock.monotonic() + 1))
     // A record that no process survives, and that could not be set aside, is one that the next run has to be careful of.
     if (this.#isClaimLost() || this.#careful.isOwing) return
     try {
