@@ -24,7 +24,7 @@ async function runBusy(
   await broker.produce(Array.from({ length: records }, () => ({ topic: 'orders', key: null, value: bytesOf('x') })))
   const app = defineApp({ groupId: 'shop', router: route(() => compute(busyMs)) })
   const deadLetters = memoryDeadLetters()
-  const consumer = createConsumer(app, { broker, deadLetters, groupInstanceId: 'i', claimTtlMs: 1_000 })
+  const consumer = createConsumer(app, { broker, deadLetters, groupInstanceId: 'i', claimTtlMs: 2_000 })
   return await consumer.run({ runId: 'run', budget: { runMs }, stopWhenEmpty: true })
 }
 
@@ -38,9 +38,9 @@ const routes: Readonly<Record<string, (busy: () => void) => Router>> = {
 }
 
 test.each(Object.entries(routes))('many short ones that %s let the run keep its claim', async (_how, route) => {
-  const report = await runBusy(route, { records: 45, busyMs: 30, runMs: 20_000 })
+  const report = await runBusy(route, { records: 75, busyMs: 30, runMs: 20_000 })
 
-  expect(report).toMatchObject({ ended: 'drained', handled: 45, committed: [{ offset: 45 }] })
+  expect(report).toMatchObject({ ended: 'drained', handled: 75, committed: [{ offset: 75 }] })
 })
 
 test.each(Object.entries(routes))('a long one that %s is committed, though the run is over', async (_how, route) => {
