@@ -21,7 +21,7 @@ const parts: readonly (readonly [heading: string, pattern: string])[] = [
   ['Brokers: drivers', 'src/brokers/**/*.ts'],
   ['Dead-letter stores: drivers', 'src/dead-letters/*.ts'],
   ['Idempotency stores: drivers', 'src/idempotency/*.ts'],
-  ['Behaviour: producing, routing, consuming', 'src/{producer,router,route-table,app,consumer}.ts'],
+  ['Behaviour: producing, routing, consuming', 'src/{producer,router,route-table,option-names,app,consumer}.ts'],
   ['Behaviour: inside a run', 'src/consumer/*.ts'],
   ['Behaviour: redrive', 'src/{redrive.ts,redrive/*.ts}'],
   ['Behaviour: operations', 'src/{operations.ts,operations/*.ts}'],

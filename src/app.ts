@@ -6,6 +6,8 @@ import { backoffDefaults, MAX_WAIT_MS } from './backoff.ts'
 import type { AutoOffsetReset } from './broker.ts'
 import { ConfigError } from './errors.ts'
 import { MAX_KEEP_MS } from './idempotency.ts'
+import { breakerNames, matchNames, onceNames, retryNames, routeNames, unknownNames } from './option-names.ts'
+import type { NamesOf } from './option-names.ts'
 import { operationsTopicName, redriveTopicName, retryTopicName } from './return-topic.ts'
 import type { ReturnTopic } from './return-topic.ts'
 import { ambiguities, compileRoutes } from './route-table.ts'
@@ -131,6 +133,22 @@ const breakerDefaults: BreakerPolicy = Object.freeze({
 
 const parkingDefaults: Parking = Object.freeze({ maxRecords: 1_000, maxBytes: 8_388_608, whenFull: 'wait' })
 
+const appNames: NamesOf<AppOptions> = {
+  groupId: true,
+  topics: true,
+  router: true,
+  retry: true,
+  attemptTimeoutMs: true,
+  autoOffsetReset: true,
+  parking: true,
+  breaker: true,
+  maxCrashes: true,
+  redrive: true,
+  operations: true,
+  onOffsetAnomaly: true,
+  topicNames: true,
+}
+
 const DEFAULT_ATTEMPT_TIMEOUT_MS = 30_000
 /** A lock lasts for an attempt and a margin, and a day at most. */
 const MAX_ATTEMPT_TIMEOUT_MS = 82_800_000
@@ -154,8 +172,12 @@ export function defineApp(options: AppOptions): App {
   const returning = returnTopicsOf(options, subscription, router.routes, retry)
   const defined = listed.filter((topic) => typeof topic !== 'string').map((topic) => topic.narrows ?? topic)
   const problems = [
+    ...unknownNames('', options, appNames),
     ...groupIdProblems(groupId),
     ...operationsProblems(options, subscription),
+    ...flagProblems('redrive', options.redrive),
+    ...flagProblems('operations', options.operations),
+    ...wordProblems('autoOffsetReset', options.autoOffsetReset, ['earliest', 'latest', 'none']),
     ...wordProblems('onOffsetAnomaly', options.onOffsetAnomaly, ['stop', 'earliest', 'latest']),
     ...subscription.flatMap((name) => nameProblems(name, topicNames)),
     ...twinProblems(defined),
@@ -303,6 +325,7 @@ function routeProblems(routes: readonly Route[], retry: RetryPolicy): string[] {
   const tied = ambiguities(routes)
   return [
     ...routes.flatMap((route) => [
+      ...unknownNames(`Route ${route.name}: `, route.options, routeNames),
       ...matchProblems(route),
       ...retryProblems(`Route ${route.name}: retry`, route.options.retry ?? {}),
       ...timeoutProblems(`Route ${route.name}: attemptTimeoutMs`, route.options.attemptTimeoutMs),
@@ -324,7 +347,7 @@ function routeProblems(routes: readonly Route[], retry: RetryPolicy): string[] {
 }
 
 function matchProblems({ name, match }: Route): string[] {
-  const problems: string[] = []
+  const problems = unknownNames(`Route ${name}: the condition `, match, matchNames)
   if (name === '') problems.push(`A route of topic ${matchTopicName(match)} has an empty name.`)
   if (match.value !== undefined && typeof match.topic !== 'string' && match.topic.format !== 'json') {
     problems.push(
@@ -348,6 +371,7 @@ function matchProblems({ name, match }: Route): string[] {
 function retryProblems(where: string, retry: RetryOptions): string[] {
   const initialMs = retry.initialMs ?? 0
   return [
+    ...unknownNames(`${where}.`, retry, retryNames),
     ...rangeProblems(`${where}.maxAttempts`, retry.maxAttempts, 1, 100, true),
     ...rangeProblems(`${where}.maxAgeMs`, retry.maxAgeMs ?? undefined, 1, Number.MAX_SAFE_INTEGER, true),
     ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_WAIT_MS, true),
@@ -379,6 +403,7 @@ function orderProblems(
       `${where}once says how to deliver effectively once: set delivery to effectively-once, or leave it out.`,
     )
   }
+  problems.push(...unknownNames(`${where}once.`, once, onceNames))
   problems.push(...rangeProblems(`${where}once.keepMs`, once?.keepMs, 1, MAX_KEEP_MS, true))
   if (topicDelaysMs.length > 0 && ordering !== 'none') {
     problems.push(`${where}retry topics keep no order: set ordering to none, or leave retry.topicDelaysMs out.`)
@@ -401,8 +426,10 @@ function batchProblems(where: string, { batch, options }: Route): string[] {
   return problems
 }
 
-function parkingProblems({ maxRecords, maxBytes, whenFull }: ParkingOptions): string[] {
+function parkingProblems(parking: ParkingOptions): string[] {
+  const { maxRecords, maxBytes, whenFull } = parking
   return [
+    ...unknownNames('parking.', parking, parkingDefaults),
     ...rangeProblems('parking.maxRecords', maxRecords, 1, 100_000, true),
     ...rangeProblems('parking.maxBytes', maxBytes, 1, 1_073_741_824, true),
     ...wordProblems('parking.whenFull', whenFull, ['wait', 'dead-letter']),
@@ -412,6 +439,7 @@ function parkingProblems({ maxRecords, maxBytes, whenFull }: ParkingOptions): st
 function breakerProblems(where: string, breaker: BreakerOptions | null | undefined): string[] {
   if (breaker === undefined || breaker === null) return []
   return [
+    ...unknownNames(`${where}.`, breaker, breakerNames),
     ...rangeProblems(`${where}.probes`, breaker.probes, 1, 1_000, true),
     ...rangeProblems(`${where}.minDeadLetters`, breaker.minDeadLetters, 1, 1_000_000, true),
     ...rangeProblems(`${where}.maxDeadLetters`, breaker.maxDeadLetters ?? undefined, 1, 1_000_000, true),
@@ -419,6 +447,11 @@ function breakerProblems(where: string, breaker: BreakerOptions | null | undefin
     ...rangeProblems(`${where}.windowMs`, breaker.windowMs, 1_000, 3_600_000, true),
     ...rangeProblems(`${where}.openMs`, breaker.openMs, 1_000, 3_600_000, true),
   ]
+}
+
+function flagProblems(where: string, flag: boolean | undefined): string[] {
+  if (flag === undefined || typeof flag === 'boolean') return []
+  return [`${where} is ${JSON.stringify(flag)}: give true or false.`]
 }
 
 function wordProblems(where: string, word: string | undefined, words: readonly string[]): string[] {

@@ -95,6 +95,8 @@ const shareGroup: Dialect = {
 }
 
 const dialects: Readonly<Record<HeaderDialect, Dialect>> = { spring, connect, 'kip-1191': shareGroup }
+/** Every dialect. */
+export const headerDialects: readonly string[] = Object.keys(dialects)
 const byFirstHeader: ReadonlyMap<string, Dialect> = new Map(Object.values(dialects).map((one) => [one.first, one]))
 
 /** The headers of a letter in a dialect; its first header is the first. */

@@ -9,11 +9,11 @@
 import { appendOnce } from '../append-once.ts'
 import { type Broker, type Call, DEFAULT_MAX_RECORD_BYTES, type NewTopic } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
-import { BrokerError, DeadLetterStoreError } from '../errors.ts'
+import { BrokerError, ConfigError, DeadLetterStoreError } from '../errors.ts'
 import { checkCall, idParts, listLimit, matches } from './call.ts'
 import { digestOf } from '../digest.ts'
 import { partitionKey, type Offset, type RecordMetadata, type TimestampMs, type TopicPartition } from '../record.ts'
-import type { HeaderDialect } from './topic-dialects.ts'
+import { type HeaderDialect, headerDialects } from './topic-dialects.ts'
 import { deletedIdOf, headersOfLetter, letterOfRecord, markerOf } from './topic-headers.ts'
 import { isOutOfRange, PartitionIndex, readFrom, type ScanBudget } from './topic-index.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
@@ -64,7 +64,7 @@ const features: DeadLetterFeatures = Object.freeze({
   maxLetterBytes: null,
 })
 
-/** Opens a store over a broker. */
+/** Opens a store over a broker. @throws {ConfigError} INVALID_CONFIG for headers of no dialect */
 export function topicDeadLetters(options: TopicDeadLettersOptions): DeadLetterStore {
   return new TopicDeadLetters(options)
 }
@@ -88,6 +88,12 @@ class TopicDeadLetters implements DeadLetterStore {
     this.#fixedTopic = topic
     this.#createTopics = createTopics ?? broker.features.topicAdmin
     this.#headers = headers ?? topicDeadLettersDefaults.headers
+    if (!headerDialects.includes(this.#headers)) {
+      const given = JSON.stringify(headers)
+      throw new ConfigError(
+        `Cannot open the dead letters: headers is ${given}: choose of ${headerDialects.join(', ')}.`,
+      )
+    }
     this.#maxScanRecords = maxScanRecords ?? topicDeadLettersDefaults.maxScanRecords
     this.#maxIndexedLetters = maxIndexedLetters ?? topicDeadLettersDefaults.maxIndexedLetters
   }

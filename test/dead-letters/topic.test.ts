@@ -270,6 +270,14 @@ describe('the record of a letter', () => {
 })
 
 describe('the dead-letter topic', () => {
+  test('is not opened with headers of no dialect', async () => {
+    await using broker = memoryBroker()
+
+    expect(() => topicDeadLetters({ broker, headers: 'camel' as 'spring' })).toThrow(
+      'headers is "camel": choose of spring, connect, kip-1191',
+    )
+  })
+
   test('is made with one partition, no retention, and room for the largest record of its source', async () => {
     await using broker = memoryBroker()
     await broker.createTopic({ topic: 'orders', partitions: 3, maxRecordBytes: 2_000_000 })

@@ -35,7 +35,7 @@ const areas: readonly Area[] = [
     name: 'behaviour',
     rank: 2,
     files:
-      /^src\/((producer|consumer|router|route-table|app|handler-errors|redrive|operations|group-lock|existing-group)\.ts$|(consumer|redrive|operations)\/)/,
+      /^src\/((producer|consumer|router|route-table|option-names|app|handler-errors|redrive|operations|group-lock|existing-group)\.ts$|(consumer|redrive|operations)\/)/,
   },
   { name: 'operator', rank: 3, files: /^src\/operator\//, beside: ['gateway'], never: ['log'] },
   { name: 'gateway', rank: 3, files: /^src\/gateway\//, never: ['log', 'behaviour'] },
