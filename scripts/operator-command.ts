@@ -31,11 +31,25 @@ export async function appOf(path: string): Promise<App> {
   return app
 }
 
+/** What `Date.parse` reads in one way only. It reads nearly anything: -1 and `offset 41` are days of 2001 to it. */
+const DATE = /^(\d{4}-\d{2}-\d{2})([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/
+/** Of a time since 1973. One with fewer digits is a year, or in seconds; one with more is in smaller units. */
+const MILLISECONDS = /^\d{12,15}$/
+
 /** A time in milliseconds, given so or as a date. @throws {UsageError} */
 export function timeOf(flag: string, text: string): number {
-  const timeMs = /^\d+$/.test(text) ? Number(text) : Date.parse(text)
-  if (Number.isNaN(timeMs)) throw new UsageError(`--${flag}: ${text} is no time. Write 2026-01-31T12:00:00Z.`)
-  return timeMs
+  if (MILLISECONDS.test(text)) return Number(text)
+  const day = DATE.exec(text)?.[1]
+  const timeMs = day !== undefined && isDay(day) ? Date.parse(text) : Number.NaN
+  if (!Number.isNaN(timeMs)) return timeMs
+  const why = /^\d+$/.test(text) ? 'no time in milliseconds since 1970, which has 12 to 15 digits' : 'no time'
+  throw new UsageError(`--${flag}: ${text} is ${why}. Write 2026-01-31T12:00:00Z.`)
+}
+
+/** Whether the month has that day: `Date.parse` goes on into the next one. */
+function isDay(day: string): boolean {
+  const midnightMs = Date.parse(`${day}T00:00:00Z`)
+  return !Number.isNaN(midnightMs) && new Date(midnightMs).toISOString().startsWith(day)
 }
 
 /** A number. @throws {UsageError} */

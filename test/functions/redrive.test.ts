@@ -155,6 +155,8 @@ describe('npm run redrive', () => {
     [['run', 'shop/orders/0/0'], 'takes no shop/orders/0/0'],
     [['run', '--reason', 'bored'], 'there is no bored'],
     [['plan', '--from', 'yesterday'], 'is no time'],
+    [['run', '--from', '2026'], 'is no time in milliseconds'],
+    [['run', '--from', '1764244800'], 'is no time in milliseconds'],
     [['run', '--max', 'ten'], 'is no number'],
     [['edit', 'shop/orders/0/0'], '--value-file'],
   ])('cannot read %j', async (args, text) => {
