@@ -70,6 +70,19 @@ const flags = {
 
 type Flags = ReturnType<typeof parse>['values']
 
+const always = ['help', 'actor', 'audit', 'app', 'json'] as const
+const conditions = ['topic', 'reason', 'fingerprint', 'key', 'header', 'from', 'until'] as const
+const bounds = ['max', 'per-second', 'max-redrives', 'claim-ttl-ms', 'dry-run'] as const
+
+/** What each command takes. */
+const commands: Readonly<Record<string, readonly (keyof Flags)[]>> = {
+  // What is run may be planned first with the same words.
+  plan: [...always, ...conditions, ...bounds],
+  run: [...always, ...conditions, ...bounds],
+  show: [...always, ...conditions, 'max', 'value'],
+  edit: [...always, 'value-file', 'null', 'max-redrives', 'claim-ttl-ms'],
+}
+
 const stop = stopSignal()
 await runCommand('redrive', main)
 
@@ -84,10 +97,12 @@ async function main(): Promise<number> {
     process.stdout.write(help)
     return values.help ? 0 : 2
   }
-  if (!['plan', 'run', 'show', 'edit'].includes(command)) throw new UsageError(`There is no command ${command}.`)
+  const takes = Object.hasOwn(commands, command) ? commands[command] : undefined
+  if (takes === undefined) throw new UsageError(`There is no command ${command}.`)
   if (rest.length > 0 || (id !== undefined && (command === 'plan' || command === 'run'))) {
     throw new UsageError(`The command ${command} takes no ${rest[0] ?? id}.`)
   }
+  checkFlags(command, takes, values)
   const filter = filterOf(values)
   const numbers = {
     maxLetters: numberOf('max', values.max),
@@ -117,6 +132,16 @@ async function main(): Promise<number> {
   if (command === 'edit') return await edit(redrive, id, values)
   if (command === 'plan' || values['dry-run']) return await plan(redrive, filter, values)
   return await run(redrive, filter, numbers, values)
+}
+
+/** A flag that is passed over may have been meant to keep something from happening. */
+function checkFlags(command: string, takes: readonly (keyof Flags)[], values: Flags): void {
+  for (const [flag, value] of Object.entries(values)) {
+    const isGiven = value !== undefined && value !== false
+    if (isGiven && !takes.some((one) => one === flag)) {
+      throw new UsageError(`The command ${command} takes no --${flag}.`)
+    }
+  }
 }
 
 async function plan(redrive: Redrive, filter: RedriveFilter, { json }: Flags): Promise<number> {

@@ -169,6 +169,23 @@ describe('npm run redrive', () => {
     expect(answer.errors).toContain('--help')
   })
 
+  test.each([
+    ['edit', ['shop/orders/0/1', '--value-file', 'MENDED', '--dry-run'], 'edit takes no --dry-run'],
+    ['run', ['--value-file', 'MENDED'], 'run takes no --value-file'],
+    ['run', ['--null'], 'run takes no --null'],
+    ['show', ['--dry-run'], 'show takes no --dry-run'],
+  ])('does nothing where %s would pass over a flag: %j', async (command, args, text) => {
+    await using shop = await openShop()
+    const mended = join(dir, 'mended.json')
+    writeFileSync(mended, '{"id":"a1","total":9.5}')
+
+    const answer = await shop.redrive(command, ...args.map((arg) => (arg === 'MENDED' ? mended : arg)))
+
+    expect(answer).toMatchObject({ status: 2, output: '' })
+    expect(answer.errors).toContain(text)
+    expect(await countIn(shop, 'orders.shop-redrive')).toBe(0)
+  })
+
   test('takes how long it keeps others out when it is killed, within its range', async () => {
     await using shop = await openShop()
 
