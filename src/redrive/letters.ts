@@ -29,6 +29,7 @@ export async function* lettersOf(
 /**
  * Matching letters, oldest first: in the order of their puts where the store lists them so; else by the time of their
  * failure, for which all of them are listed first and the `most` oldest of those that are wanted are then got one by one.
+ * Who goes on behind these has all of them listed again. Each letter is given once.
  */
 export async function* oldestFirst(
   source: LetterSource,
@@ -40,26 +41,46 @@ export async function* oldestFirst(
   }: {
     readonly pageSize: number
     readonly most: number
-    readonly isWanted: (letter: DeadLetter) => Promise<boolean>
+    /** Also told whether the letters are listed for the first time. */
+    readonly isWanted: (letter: DeadLetter, isFirstLook: boolean) => Promise<boolean>
   },
 ): AsyncGenerator<DeadLetter, void, undefined> {
   const { store, calls } = source
   if (store.features.listOrder === 'put') {
-    for await (const letter of lettersOf(source, filter, pageSize)) if (await isWanted(letter)) yield letter
+    for await (const letter of lettersOf(source, filter, pageSize)) if (await isWanted(letter, true)) yield letter
     return
   }
+  const given = new Set<DeadLetterId>()
+  for (let isFirstLook = true, hasMore = true; hasMore; isFirstLook = false) {
+    const isNew = async (letter: DeadLetter): Promise<boolean> =>
+      !given.has(letter.id) && (await isWanted(letter, isFirstLook))
+    const places = await oldestPlaces(lettersOf(source, filter, MAX_PAGE), most, isNew)
+    hasMore = places.hasMore
+    for (const { id } of places.oldest) {
+      given.add(id)
+      const letter = await calls.make((call) => store.get(id, call))
+      // Somebody else may have deleted it meanwhile.
+      if (letter !== undefined) yield letter
+    }
+  }
+}
+
+/** Where the `most` oldest of the wanted letters are, and whether there are more. Holds twice as many at most. */
+async function oldestPlaces(
+  letters: AsyncIterable<DeadLetter>,
+  most: number,
+  isWanted: (letter: DeadLetter) => Promise<boolean>,
+): Promise<{ readonly oldest: readonly Place[]; readonly hasMore: boolean }> {
   const places: Place[] = []
-  for await (const letter of lettersOf(source, filter, MAX_PAGE)) {
+  let wanted = 0
+  for await (const letter of letters) {
     if (!(await isWanted(letter))) continue
+    wanted += 1
     const { topic, partition, offset } = letter.record
     places.push({ id: letter.id, failedAtMs: letter.failedAtMs, topic, partition, offset })
     if (places.length >= 2 * most) places.sort(byAge).splice(most)
   }
-  for (const { id } of places.sort(byAge).slice(0, most)) {
-    const letter = await calls.make((call) => store.get(id, call))
-    // Somebody else may have deleted it meanwhile.
-    if (letter !== undefined) yield letter
-  }
+  return { oldest: places.sort(byAge).slice(0, most), hasMore: wanted > most }
 }
 
 /**

@@ -36,15 +36,16 @@ export async function redriveLetters(
   const startedAt = clock.monotonic()
   const pace = new Pace(clock, perSecond)
   const counts = { redriven: 0, quarantined: 0, unread: 0, refused: 0 }
-  /** Records that were redriven: one that fails again meanwhile is another letter of the same store. */
+  /** Records that were redriven or refused: one that fails again meanwhile is another letter of the same store. */
   const done = new Set<string>()
   let ended: RedriveEnd = 'done'
   let cause: RunCause | undefined
 
-  async function isWanted(letter: DeadLetter): Promise<boolean> {
+  async function isWanted(letter: DeadLetter, isFirstLook: boolean): Promise<boolean> {
     if (done.has(placeOf(letter))) return false
     const verdict = await topics.verdictOf(letter)
     if (verdict === 'redrivable') return true
+    if (!isFirstLook) return false
     counts[verdict] += 1
     onProgress?.({ ...counts })
     return false
@@ -72,7 +73,8 @@ export async function redriveLetters(
     // One more than may go, to know whether there are more.
     const letters = oldestFirst({ store, groupId, calls }, filter, { pageSize, most: maxLetters + 1, isWanted })
     for await (const letter of letters) {
-      if (done.size >= maxLetters) {
+      // A letter that is refused stays, and must not be what keeps the others from their turn in every run.
+      if (counts.redriven >= maxLetters) {
         ended = 'max-letters'
         break
       }

@@ -478,6 +478,36 @@ describe('a redrive', () => {
     expect(await bench.ids()).toEqual(['g/t/0/1'])
   })
 
+  test.each(['put', 'none'] as const)(
+    'is not filled up by letters that the broker refuses (order: %s)',
+    async (listOrder) => {
+      const bench = await openRedriveBench()
+      await bench.produce(['big', 'big', 'big', 'd', 'e', 'f'])
+      await bench.drain()
+      const broker = withCalls(bench.broker, {
+        produce(records, ...more) {
+          if (records.some(({ value }) => value !== null && textOf(value) === 'big')) {
+            return Promise.reject(new BrokerError('MESSAGE_TOO_LARGE', 'too large'))
+          }
+          return bench.broker.produce(records, ...more)
+        },
+      })
+      const store = new Proxy(bench.letters, {
+        get: (target, name) =>
+          name === 'features' ? { ...target.features, listOrder } : (Reflect.get(target, name) as unknown),
+      })
+      const run = () => finish(bench.clock, bench.redrive({ broker, store }).run({ actor, maxLetters: 2 }))
+
+      const reports = [await run(), await run()]
+
+      expect(reports).toMatchObject([
+        { ended: 'max-letters', redriven: 2, refused: 3 },
+        { ended: 'done', redriven: 1, refused: 3 },
+      ])
+      expect(await bench.ids()).toEqual(['g/t/0/0', 'g/t/0/1', 'g/t/0/2'])
+    },
+  )
+
   test('tries again what may succeed, and writes no record twice by it', async () => {
     const bench = await openRedriveBench()
     await bench.produce(['a', 'b'])
