@@ -2,7 +2,6 @@
  * `npm run operate`: what an operator does to the app's group while it is on, with the functions' own settings. Asks nothing;
  * what it did is told by its output, its exit status and, with --audit, a file.
  */
-import { appendFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
 import { createOperations } from '../src/operations.ts'
@@ -12,7 +11,7 @@ import { brokerDrivers } from '../src/runtimes/broker-drivers.ts'
 import { noticeLog } from '../src/runtimes/log-line.ts'
 import { openBroker } from '../src/runtimes/open-broker.ts'
 import { stopSignal } from '../src/runtimes/stop-signal.ts'
-import { appOf, columns, numberOf, runCommand, timeOf, UsageError, whoRuns } from './operator-command.ts'
+import { appOf, auditFile, columns, numberOf, runCommand, timeOf, UsageError, whoRuns } from './operator-command.ts'
 
 const help = `Usage: npm run operate -- <verb> [options]
 
@@ -202,7 +201,7 @@ async function main(): Promise<number> {
     groupId: app.groupId,
     app,
     log: noticeLog,
-    ...(audit === undefined ? {} : { audit: (record) => appendFileSync(audit, `${JSON.stringify(record)}\n`) }),
+    ...(audit === undefined ? {} : { audit: auditFile(audit) }),
   })
   const [text, json, status = 0] = await run(operations)
   console.log(values.json ? JSON.stringify(json) : text)

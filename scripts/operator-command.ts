@@ -1,9 +1,10 @@
 /** What the commands of an operator have in common: how they end, who runs them, how they read and print. */
+import { appendFileSync, existsSync } from 'node:fs'
 import { hostname, userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { App } from '../src/app.ts'
-import { KedgeError } from '../src/errors.ts'
+import { ConfigError, KedgeError } from '../src/errors.ts'
 
 /** What was asked for cannot be read. */
 export class UsageError extends Error {
@@ -16,7 +17,7 @@ export async function runCommand(name: string, command: () => Promise<number>): 
     process.exitCode = await command()
   } catch (failure) {
     const isUsage = failure instanceof UsageError || isParseError(failure)
-    const text = failure instanceof Error ? failure.message : String(failure)
+    const text = messageOf(failure)
     console.error(
       isUsage ? `${text}\nnpm run ${name} -- --help tells more.` : failure instanceof KedgeError ? text : failure,
     )
@@ -26,6 +27,7 @@ export async function runCommand(name: string, command: () => Promise<number>): 
 
 /** The app that a file exports. @throws {UsageError} */
 export async function appOf(path: string): Promise<App> {
+  if (!existsSync(path)) throw new UsageError(`--app: there is no file ${path}. Give the one that exports the app.`)
   const { app } = (await import(pathToFileURL(resolve(path)).href)) as { readonly app?: App }
   if (app === undefined) throw new UsageError(`${path} exports no app.`)
   return app
@@ -70,6 +72,22 @@ export function columns(rows: readonly (readonly string[])[]): string {
         .trimEnd(),
     )
     .join('\n')
+}
+
+/** Appends audit records to a file, as lines of JSON. What it gives throws a {ConfigError} where the file cannot be written. */
+export function auditFile(path: string): (record: object) => void {
+  return (record) => {
+    try {
+      appendFileSync(path, `${JSON.stringify(record)}\n`)
+    } catch (error) {
+      throw new ConfigError(`Cannot write the audit: ${messageOf(error)}. Give a file that can be written as --audit.`)
+    }
+  }
+}
+
+/** What a failure says. */
+export function messageOf(failure: unknown): string {
+  return failure instanceof Error ? failure.message : String(failure)
 }
 
 /** Who runs a command, where nobody says. */

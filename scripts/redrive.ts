@@ -2,7 +2,7 @@
  * `npm run redrive`: dead letters of the app's group, looked at and handed back, with the functions' own settings. Asks
  * nothing; what it did is told by its output, its exit status and, with --audit, a file.
  */
-import { appendFileSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { readConfig } from '../src/config.ts'
 import { isDeadLetterReason } from '../src/dead-letter.ts'
@@ -17,7 +17,17 @@ import { noticeLog } from '../src/runtimes/log-line.ts'
 import { openBroker } from '../src/runtimes/open-broker.ts'
 import { openDeadLetters, topicDriver } from '../src/runtimes/open-dead-letters.ts'
 import { stopSignal } from '../src/runtimes/stop-signal.ts'
-import { appOf, columns, numberOf, runCommand, timeOf, UsageError, whoRuns } from './operator-command.ts'
+import {
+  appOf,
+  auditFile,
+  columns,
+  messageOf,
+  numberOf,
+  runCommand,
+  timeOf,
+  UsageError,
+  whoRuns,
+} from './operator-command.ts'
 
 const help = `Usage: npm run redrive -- <command> [options]
 
@@ -126,7 +136,7 @@ async function main(): Promise<number> {
     log: noticeLog,
     ...(numbers.maxRedrives === undefined ? {} : { maxRedrives: numbers.maxRedrives }),
     ...(numbers.claimTtlMs === undefined ? {} : { claimTtlMs: numbers.claimTtlMs }),
-    ...(audit === undefined ? {} : { audit: (record) => appendFileSync(audit, `${JSON.stringify(record)}\n`) }),
+    ...(audit === undefined ? {} : { audit: auditFile(audit) }),
   })
   if (command === 'show') return await show(store, app.groupId, id, filter, numbers.maxLetters ?? 20, values)
   if (command === 'edit') return await edit(redrive, id, values)
@@ -177,10 +187,18 @@ async function edit(redrive: Redrive, id: string | undefined, values: Flags): Pr
   const { 'value-file': path, null: isNull, actor = whoRuns() } = values
   if (id === undefined) throw new UsageError('edit takes the id of a letter; show lists them.')
   if ((path === undefined) === !isNull) throw new UsageError('edit takes either --value-file or --null.')
-  const value = path === undefined ? null : new Uint8Array(readFileSync(path === '-' ? 0 : path))
+  const value = path === undefined ? null : valueIn(path)
   await redrive.edit({ actor, id, value })
   console.log(values.json ? JSON.stringify({ id, ended: 'done' }) : `redriven with another value: ${id}`)
   return 0
+}
+
+function valueIn(path: string): Uint8Array {
+  try {
+    return new Uint8Array(readFileSync(path === '-' ? 0 : path))
+  } catch (error) {
+    throw new UsageError(`--value-file: ${messageOf(error)}. Give a file that can be read.`)
+  }
 }
 
 async function show(

@@ -159,6 +159,8 @@ describe('npm run redrive', () => {
     [['run', '--from', '1764244800'], 'is no time in milliseconds'],
     [['run', '--max', 'ten'], 'is no number'],
     [['edit', 'shop/orders/0/0'], '--value-file'],
+    [['edit', 'shop/orders/0/0', '--value-file', '/none/value.json'], '--value-file: ENOENT'],
+    [['plan', '--app', 'none/app.ts'], '--app: there is no file none/app.ts'],
   ])('cannot read %j', async (args, text) => {
     await using shop = await openShop()
 
@@ -183,6 +185,17 @@ describe('npm run redrive', () => {
 
     expect(answer).toMatchObject({ status: 2, output: '' })
     expect(answer.errors).toContain(text)
+    expect(await countIn(shop, 'orders.shop-redrive')).toBe(0)
+  })
+
+  test('hands nothing back where its audit cannot be written, and says what to give', async () => {
+    await using shop = await openShop()
+
+    const { status, errors } = await shop.redrive('run', '--audit', '/none/audit.jsonl')
+
+    expect(status).toBe(1)
+    expect(errors).toMatch(/Cannot write the audit: .*--audit\.\n$/)
+    expect(errors).not.toContain(' at ')
     expect(await countIn(shop, 'orders.shop-redrive')).toBe(0)
   })
 
