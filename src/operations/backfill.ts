@@ -16,6 +16,12 @@ export async function planBackfill(
   calls: RedriveCalls,
 ): Promise<BackfillPlan> {
   const { broker, groupId, app } = settings
+  if (isBackwards(from, until)) {
+    throw new BrokerError(
+      'INVALID_REQUEST',
+      `Cannot backfill ${topic} of group ${groupId}: its range ends before it begins. Give the earlier place as from, and the later one as until.`,
+    )
+  }
   const topics = new RedriveTopics({ broker, groupId, app, maxRedrives: 1, calls })
   if (!(await topics.isRead(topic))) {
     throw new BrokerError(
@@ -41,6 +47,13 @@ export async function planBackfill(
     return { partition: at.partition, from: first, until: Math.max(first, last) }
   })
   return { topic, ranges, records: ranges.reduce((sum, range) => sum + range.until - range.from, 0) }
+}
+
+/** Whether a range was given the wrong way round, whatever is in the log. */
+function isBackwards(from: SeekTarget, until: SeekTarget): boolean {
+  if (typeof from === 'number' && typeof until === 'number') return until < from
+  if (typeof from === 'object' && typeof until === 'object') return until.timeMs < from.timeMs
+  return from === 'latest' && until === 'earliest'
 }
 
 /** Puts a backfill in force. */

@@ -153,6 +153,21 @@ describe.each(systems)('a backfill ($name)', (system) => {
   })
 
   test.each([
+    ['offsets', { from: 3, until: 2 }],
+    ['times', { from: { timeMs: 2 }, until: { timeMs: 1 } }],
+    ['ends of the log', { from: 'latest', until: 'earliest' }],
+  ] as const)('is refused where its range ends before it begins: %s', async (_name, range) => {
+    const bench = await openHandled(system)
+
+    const refusal = await bench.refusal(bench.operations().backfill({ actor, topic: TOPIC, ...range }))
+
+    expect(refusal).toMatchObject({
+      code: 'INVALID_REQUEST',
+      message: expect.stringContaining('ends before it begins') as string,
+    })
+  })
+
+  test.each([
     ['the order stands before it is replayed', { from: 3, until: 11 }],
     ['a range that the log does not have', { from: 11 }],
   ])('is refused outside of the log: %s', async (_name, range) => {
