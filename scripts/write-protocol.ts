@@ -4,12 +4,12 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from '../src/clock.ts'
-import { ownErrors, type ErrorCode } from '../src/errors.ts'
+import { errorMeanings } from '../src/error-meanings.ts'
+import { type ErrorCode, isRetriableCode } from '../src/errors.ts'
 import { statusOfCode } from '../src/gateway/errors.ts'
 import { gatewayLimits, limitNames, type GatewayLimits, type RefusingLimit } from '../src/gateway/limits.ts'
 import type { Route } from '../src/gateway/route.ts'
 import { routeTable } from '../src/gateway/routes.ts'
-import { kafkaErrors } from '../src/kafka-errors.ts'
 import { operatorRoutes } from '../src/operator/routes.ts'
 import { systemRandom } from '../src/random.ts'
 
@@ -72,16 +72,13 @@ function limitTable(): string {
 }
 
 function errorTable(): string {
-  const known: Readonly<Record<ErrorCode, { readonly retriable: boolean; readonly description: string }>> = {
-    ...ownErrors,
-    ...kafkaErrors,
-  }
-  const rows = Object.entries(known).flatMap(([code, { retriable, description }]) => {
-    // The keys of the two tables together are the codes.
-    const status = statusOfCode[code as ErrorCode]
+  const rows = Object.entries(errorMeanings).flatMap(([name, meaning]) => {
+    // The keys of the table are the codes.
+    const code = name as ErrorCode
+    const status = statusOfCode[code]
     return status === null
       ? []
-      : [{ status, row: `| ${status} | \`${code}\` | ${retriable ? 'yes' : 'no'} | ${description} |` }]
+      : [{ status, row: `| ${status} | \`${code}\` | ${isRetriableCode(code) ? 'yes' : 'no'} | ${meaning} |` }]
   })
   const sorted = rows.toSorted((a, b) => a.status - b.status).map(({ row }) => row)
   return ['| status | `Kedge-Error` | retriable | meaning |', '| --- | --- | --- | --- |', ...sorted].join('\n')

@@ -6,7 +6,7 @@ import { backoffDefaults, MAX_WAIT_MS } from './backoff.ts'
 import type { AutoOffsetReset } from './broker.ts'
 import { ConfigError } from './errors.ts'
 import { MAX_KEEP_MS } from './idempotency.ts'
-import { breakerNames, matchNames, onceNames, retryNames, routeNames, unknownNames } from './option-names.ts'
+import { matchNames, onceNames, routeNames, unknownNames } from './option-names.ts'
 import type { NamesOf } from './option-names.ts'
 import { operationsTopicName, redriveTopicName, retryTopicName } from './return-topic.ts'
 import type { ReturnTopic } from './return-topic.ts'
@@ -371,7 +371,7 @@ function matchProblems({ name, match }: Route): string[] {
 function retryProblems(where: string, retry: RetryOptions): string[] {
   const initialMs = retry.initialMs ?? 0
   return [
-    ...unknownNames(`${where}.`, retry, retryNames),
+    ...unknownNames(`${where}.`, retry, retryDefaults),
     ...rangeProblems(`${where}.maxAttempts`, retry.maxAttempts, 1, 100, true),
     ...rangeProblems(`${where}.maxAgeMs`, retry.maxAgeMs ?? undefined, 1, Number.MAX_SAFE_INTEGER, true),
     ...rangeProblems(`${where}.initialMs`, retry.initialMs, 0, MAX_WAIT_MS, true),
@@ -439,7 +439,7 @@ function parkingProblems(parking: ParkingOptions): string[] {
 function breakerProblems(where: string, breaker: BreakerOptions | null | undefined): string[] {
   if (breaker === undefined || breaker === null) return []
   return [
-    ...unknownNames(`${where}.`, breaker, breakerNames),
+    ...unknownNames(`${where}.`, breaker, breakerDefaults),
     ...rangeProblems(`${where}.probes`, breaker.probes, 1, 1_000, true),
     ...rangeProblems(`${where}.minDeadLetters`, breaker.minDeadLetters, 1, 1_000_000, true),
     ...rangeProblems(`${where}.maxDeadLetters`, breaker.maxDeadLetters ?? undefined, 1, 1_000_000, true),

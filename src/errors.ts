@@ -11,66 +11,33 @@ import { kafkaErrors } from './kafka-errors.ts'
  * `retriable` says whether the same call may succeed later without anybody changing anything.
  */
 export const ownErrors = {
-  CLOSED: { retriable: false, description: 'The call came after close().' },
-  UNSUPPORTED: { retriable: false, description: 'This driver cannot honour the call; it never silently does less.' },
-  ABORTED: {
-    retriable: false,
-    description: 'The call was given up because its signal was aborted for no reason of its own.',
-  },
-  TIMEOUT: { retriable: true, description: 'No answer within the time the caller allowed. The outcome is unknown.' },
-  NETWORK: {
-    retriable: true,
-    description: 'The other side could not be reached or the connection was lost. The outcome is unknown.',
-  },
-  BAD_RESPONSE: { retriable: false, description: 'The other side answered with something that is not its protocol.' },
-  INVALID_CONFIG: { retriable: false, description: 'A setting is missing, unknown, or outside its range.' },
-  UNKNOWN_ROUTE: { retriable: false, description: 'The gateway has no such path.' },
-  METHOD_NOT_ALLOWED: { retriable: false, description: 'The path exists, but not for this method.' },
-  UNSUPPORTED_MEDIA_TYPE: {
-    retriable: false,
-    description: 'The body is compressed or otherwise encoded in a way the gateway does not read.',
-  },
-  SLOW_REQUEST: { retriable: true, description: 'The request did not arrive whole in the time the server allows.' },
-  UNAUTHENTICATED: { retriable: false, description: 'No credentials, or credentials that cannot be read.' },
-  NO_COMMITTED_OFFSET: {
-    retriable: false,
-    description: 'Nothing is committed for a partition and the offset reset policy is none.',
-  },
-  CLAIM_HELD: { retriable: true, description: "Another run's claim on this group and instance is live." },
-  CLAIM_LOST: {
-    retriable: false,
-    description: 'The run no longer holds the claim on its group and instance; its commits are refused.',
-  },
-  IDEMPOTENCY_KEY_IN_FLIGHT: {
-    retriable: true,
-    description: 'A produce with the same idempotency key has not ended yet.',
-  },
-  IDEMPOTENCY_KEY_REUSED: { retriable: false, description: 'The idempotency key was used before with other records.' },
-  LIMIT_EXCEEDED: { retriable: false, description: 'A named limit on size or count was exceeded.' },
-  OVERLOADED: { retriable: true, description: 'A named limit on work in progress was reached; try again later.' },
-  DEAD_LETTER_TOO_LARGE: {
-    retriable: false,
-    description: 'The dead letter is larger than its store accepts. It is never trimmed to fit.',
-  },
-  DEAD_LETTER_STORE_UNAVAILABLE: {
-    retriable: true,
-    description: 'The dead-letter store could not be reached or refused to store for now.',
-  },
-  DEAD_LETTER_NOT_FOUND: { retriable: false, description: 'The dead-letter store has no such letter of this group.' },
-  IDEMPOTENCY_STORE_UNAVAILABLE: {
-    retriable: true,
-    description: 'The idempotency store could not be reached or refused to serve for now.',
-  },
-  RECORD_IN_PROGRESS: {
-    retriable: true,
-    description: "Another attempt holds the lock on the record's idempotency key and has not ended yet.",
-  },
-  LOCK_LOST: {
-    retriable: false,
-    description: 'The lock on an idempotency key lapsed and is no longer held by the one who took it.',
-  },
-  HANDLER_TIMEOUT: { retriable: true, description: 'A handler did not settle within its per-attempt timeout.' },
-  HANDLER_FAILED: { retriable: true, description: 'A handler threw or rejected.' },
+  CLOSED: { retriable: false },
+  UNSUPPORTED: { retriable: false },
+  ABORTED: { retriable: false },
+  TIMEOUT: { retriable: true },
+  NETWORK: { retriable: true },
+  BAD_RESPONSE: { retriable: false },
+  INVALID_CONFIG: { retriable: false },
+  UNKNOWN_ROUTE: { retriable: false },
+  METHOD_NOT_ALLOWED: { retriable: false },
+  UNSUPPORTED_MEDIA_TYPE: { retriable: false },
+  SLOW_REQUEST: { retriable: true },
+  UNAUTHENTICATED: { retriable: false },
+  NO_COMMITTED_OFFSET: { retriable: false },
+  CLAIM_HELD: { retriable: true },
+  CLAIM_LOST: { retriable: false },
+  IDEMPOTENCY_KEY_IN_FLIGHT: { retriable: true },
+  IDEMPOTENCY_KEY_REUSED: { retriable: false },
+  LIMIT_EXCEEDED: { retriable: false },
+  OVERLOADED: { retriable: true },
+  DEAD_LETTER_TOO_LARGE: { retriable: false },
+  DEAD_LETTER_STORE_UNAVAILABLE: { retriable: true },
+  DEAD_LETTER_NOT_FOUND: { retriable: false },
+  IDEMPOTENCY_STORE_UNAVAILABLE: { retriable: true },
+  RECORD_IN_PROGRESS: { retriable: true },
+  LOCK_LOST: { retriable: false },
+  HANDLER_TIMEOUT: { retriable: true },
+  HANDLER_FAILED: { retriable: true },
 } as const
 
 /** A code of Kedge's own. */

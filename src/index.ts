@@ -45,6 +45,7 @@ export {
   ownErrors,
   RecordError,
 } from './errors.ts'
+export { errorMeanings } from './error-meanings.ts'
 export { kafkaErrors } from './kafka-errors.ts'
 
 // Time and chance, for tests and for platforms that have their own

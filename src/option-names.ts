@@ -2,7 +2,7 @@
  * The names that options of routes have. One that is misspelt would be taken for absent, and the default for what was meant: so
  * it is refused, where no type has seen to it.
  */
-import type { BreakerOptions, OnceOptions, RetryOptions, RouteMatch, RouteOptions } from './router.ts'
+import type { OnceOptions, RouteMatch, RouteOptions } from './router.ts'
 
 /** Every name that options may have. */
 export type NamesOf<T> = Readonly<Record<keyof Required<T>, true>>
@@ -22,35 +22,12 @@ export const routeNames: NamesOf<RouteOptions> = {
   breaker: true,
 }
 
-/** Of a retry policy. */
-export const retryNames: NamesOf<RetryOptions> = {
-  initialMs: true,
-  maxMs: true,
-  factor: true,
-  maxAttempts: true,
-  maxAgeMs: true,
-  when: true,
-  topicDelaysMs: true,
-}
-
-/** Of a breaker. */
-export const breakerNames: NamesOf<BreakerOptions> = {
-  probes: true,
-  minDeadLetters: true,
-  maxDeadLetters: true,
-  share: true,
-  windowMs: true,
-  openMs: true,
-}
-
 /** Of how a record is recognised. */
 export const onceNames: NamesOf<OnceOptions> = { key: true, keepMs: true, allowNonLinearizable: true }
 
 /** A line for each name that is none of these. `where` ends as the name is to follow: `retry.`. */
 export function unknownNames(where: string, given: object | null | undefined, known: object): string[] {
   return Object.keys(given ?? {}).flatMap((name) =>
-    Object.hasOwn(known, name)
-      ? []
-      : [`${where}${name} is no option: choose of ${Object.keys(known).join(', ')}, or leave it out.`],
+    Object.hasOwn(known, name) ? [] : [`${where}${name} is no option: choose of ${Object.keys(known).join(', ')}.`],
   )
 }

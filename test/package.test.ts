@@ -178,8 +178,11 @@ describe('errors', () => {
 
   it('say of every code whether it is retriable, and what it means', () => {
     const codes = Object.entries({ ...api.ownErrors, ...api.kafkaErrors })
+    const meanings: Readonly<Record<string, string>> = api.errorMeanings
 
     expect(codes.length).toBeGreaterThan(50)
-    expect(codes.filter(([, row]) => typeof row.retriable !== 'boolean' || row.description.length < 10)).toEqual([])
+    expect(codes.filter(([, row]) => typeof row.retriable !== 'boolean')).toEqual([])
+    expect(codes.filter(([code]) => (meanings[code] ?? '').length < 10)).toEqual([])
+    expect(Object.keys(meanings)).toHaveLength(codes.length)
   })
 })

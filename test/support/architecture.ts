@@ -21,7 +21,7 @@ interface Area {
 }
 
 const vocabulary =
-  'record|topic|errors|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64|sticky-assignor|return-topic|digest|time-limit'
+  'record|topic|errors|error-meanings|kafka-errors|backoff|clock|random|logger|headers|known-texts|partitioner|standard-schema|base64|sticky-assignor|return-topic|digest|time-limit'
 
 const areas: readonly Area[] = [
   { name: 'vocabulary', rank: 0, files: new RegExp(`^src/(${vocabulary})\\.ts$`) },
