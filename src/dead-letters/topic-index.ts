@@ -8,6 +8,7 @@
  */
 import type { Broker, Call } from '../broker.ts'
 import { BrokerError } from '../errors.ts'
+import { fetchFrom } from '../fetch-from.ts'
 import type { ConsumerRecord, Offset, TimestampMs, TopicPartition, TopicPartitionOffset } from '../record.ts'
 import { deletedIdOf, letterOfRecord } from './topic-headers.ts'
 
@@ -213,11 +214,7 @@ export class PartitionIndex {
   }
 }
 
-/**
- * Reads records from a place that is before the end of its log: one, or as many as are read at once. An answer without any may
- * come of a leader that is moving. Where the log ends is known to the leader alone, so that nothing is there if the answer is
- * the same after that was asked. Rejects as the broker does.
- */
+/** Reads records from a place that is before the end of its log: one, or as many as are read at once. As `fetchFrom`. */
 export async function readFrom(
   broker: Broker,
   place: TopicPartitionOffset,
@@ -225,10 +222,7 @@ export async function readFrom(
   call: Call | undefined,
 ): Promise<readonly ConsumerRecord[]> {
   const limits = { ...FETCH_LIMITS, ...(maxRecords === undefined ? {} : { maxRecords }) }
-  const records = await broker.fetch([place], limits, call)
-  if (records.length > 0) return records
-  const [end] = await broker.offsets([place], 'latest', call)
-  return end !== undefined && end.offset > place.offset ? await broker.fetch([place], limits, call) : []
+  return await fetchFrom(broker, place, limits, call)
 }
 
 /** Whether an error says that there is no such offset, or no longer. */

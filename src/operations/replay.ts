@@ -8,6 +8,7 @@ import type { FetchLimits } from '../broker.ts'
 import { sleep } from '../clock.ts'
 import { runCauseOf } from '../consumer/cause.ts'
 import { KedgeError } from '../errors.ts'
+import { fetchFrom } from '../fetch-from.ts'
 import { GroupLock, isLockLost } from '../group-lock.ts'
 import type { BackfillProgress, BackfillReport } from '../operations.ts'
 import { randomId } from '../random.ts'
@@ -152,7 +153,7 @@ class Replay {
     const { calls } = this.#parts
     const read = async (offset: Offset): Promise<readonly ConsumerRecord[]> => {
       const asked = { ...limits, maxRecords: Math.min(this.#pageSize, until - next) }
-      return await calls.make((call) => broker.fetch([{ topic, partition, offset }], asked, call))
+      return await calls.make((call) => fetchFrom(broker, { topic, partition, offset }, asked, call))
     }
     try {
       return (await read(next)).filter(({ offset }) => offset < until)

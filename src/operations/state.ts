@@ -4,6 +4,7 @@
  */
 import type { Broker, Call, NewTopic } from '../broker.ts'
 import { BrokerError, KedgeError } from '../errors.ts'
+import { fetchFrom } from '../fetch-from.ts'
 import type { ConsumerRecord, Offset, TopicPartition } from '../record.ts'
 import { bytesOf, exactTextOf } from '../record.ts'
 
@@ -96,8 +97,8 @@ export async function readState(broker: Broker, topic: string, make: MakeCall): 
   }
   for (let offset = endOffset - 1; offset >= 0; offset--) {
     const record = await recordAt(broker, { ...at, offset }, make)
-    if (record === undefined) break
-    const state = decodeState(record)
+    if (record === 'deleted') break
+    const state = record === undefined ? undefined : decodeState(record)
     if (state !== undefined) return { state, endOffset, exists: true }
     if (endOffset - offset >= MAX_STRANGERS) throw noneOfOurs(topic)
   }
@@ -127,13 +128,13 @@ async function recordAt(
   broker: Broker,
   at: TopicPartition & { readonly offset: Offset },
   make: MakeCall,
-): Promise<ConsumerRecord | undefined> {
+): Promise<ConsumerRecord | 'deleted' | undefined> {
   try {
-    const [record] = await make((call) => broker.fetch([at], limits, call))
+    const [record] = await make((call) => fetchFrom(broker, at, limits, call))
     return record
   } catch (error) {
     // Below the log start there is nothing more.
-    if (hasCode(error, 'OFFSET_OUT_OF_RANGE')) return undefined
+    if (hasCode(error, 'OFFSET_OUT_OF_RANGE')) return 'deleted'
     throw error
   }
 }

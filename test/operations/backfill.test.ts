@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { START_MS } from '../support/clock.ts'
 import { TOPIC } from '../support/consumer.ts'
 import { deaths, Killer } from '../support/killer.ts'
-import { openOperationsBench, systems } from './bench.ts'
+import { moving, openOperationsBench, systems } from './bench.ts'
 import type { OperationsBench } from './bench.ts'
 
 const actor = 'ann'
@@ -53,6 +53,17 @@ describe.each(systems)('a backfill ($name)', (system) => {
     await bench.drain()
 
     expect(bench.handled.toSorted()).toEqual(['a', 'b', 'late'])
+  })
+
+  test('passes nothing over where fetches come back empty while a leader moves', async () => {
+    const bench = await openHandled(system)
+
+    const verbs = bench.operations({ broker: moving(bench.broker) })
+    const report = await bench.done(verbs.backfill({ actor, topic: TOPIC, from: 'earliest', perSecond: 20 }))
+    await bench.drain()
+
+    expect(report).toMatchObject({ ended: 'done', replayed: 10, left: 0 })
+    expect(bench.handled).toHaveLength(10)
   })
 
   test('keeps its rate', async () => {

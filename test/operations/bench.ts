@@ -1,4 +1,5 @@
 /** An app whose handler fails on demand, with the verbs of an operator over it, on each kind of broker. */
+import type { Broker } from '../../src/broker.ts'
 import { logBroker } from '../../src/brokers/log.ts'
 import { defineApp } from '../../src/app.ts'
 import { createConsumer } from '../../src/consumer.ts'
@@ -11,7 +12,7 @@ import type { Operations, OperationsOptions } from '../../src/operations.ts'
 import type { OperationAudit } from '../../src/operations/frame.ts'
 import { textOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
-import { finish, openBench, TOPIC } from '../support/consumer.ts'
+import { finish, openBench, TOPIC, withCalls } from '../support/consumer.ts'
 import type { Bench, BenchOptions } from '../support/consumer.ts'
 
 /** Every kind of broker whose clock a test can drive. */
@@ -38,6 +39,14 @@ export interface OperationsBench extends Bench {
   refusal(verb: Promise<unknown>): Promise<{ readonly code?: string; readonly message: string }>
   /** What a group of its own reads of the topic. */
   readByOther(): Promise<string[]>
+}
+
+/** A broker whose leader moves now and then: every other fetch has nothing, whatever is there. */
+export function moving(broker: Broker): Broker {
+  let fetches = 0
+  return withCalls(broker, {
+    fetch: async (...args) => (fetches++ % 2 === 0 ? [] : await broker.fetch(...args)),
+  })
 }
 
 /** Opens a bench whose runs heed operators. */

@@ -5,7 +5,7 @@ import { bytesOf } from '../../src/record.ts'
 import { createRouter } from '../../src/router.ts'
 import { defineTopic } from '../../src/topic.ts'
 import { TOPIC, withCalls } from '../support/consumer.ts'
-import { OPERATIONS_TOPIC, openOperationsBench, systems } from './bench.ts'
+import { moving, OPERATIONS_TOPIC, openOperationsBench, systems } from './bench.ts'
 
 const actor = 'ann'
 const OTHER = 'u'
@@ -27,6 +27,21 @@ describe.each(systems)('pause ($name)', (system) => {
     expect(committed).toEqual([1])
     expect(resumed).toMatchObject({ ended: 'drained', handled: 1 })
     expect(bench.handled).toEqual(['a', 'b'])
+  })
+
+  test('is heeded, and kept by the next verb, where fetches come back empty while a leader moves', async () => {
+    const bench = await openOperationsBench(system)
+    await bench.produce(['a'])
+    await bench.done(bench.operations().pause({ actor, topic: TOPIC }))
+    const broker = moving(bench.broker)
+    const skip = { actor, reason: 'nobody can read it', topic: TOPIC, partition: 0, offset: 0 }
+
+    const run = await bench.done(bench.start({ stopWhenEmpty: true }, { broker }))
+    await bench.done(bench.operations({ broker: moving(bench.broker) }).skip(skip))
+    const status = await bench.done(bench.operations().status())
+
+    expect(run).toMatchObject({ ended: 'paused', polled: 0 })
+    expect(status.paused.topics).toEqual([TOPIC])
   })
 
   test('of a group ends a run that is on within 15 seconds, in good order', async () => {

@@ -28,7 +28,8 @@ const areas: readonly Area[] = [
   {
     name: 'ports',
     rank: 1,
-    files: /^src\/(broker|broker-validation|dead-letter|dead-letter-fingerprint|append-once|idempotency)\.ts$/,
+    files:
+      /^src\/(broker|broker-validation|dead-letter|dead-letter-fingerprint|append-once|fetch-from|idempotency)\.ts$/,
   },
   { name: 'log', rank: 1, files: /^src\/log\//, beside: ['ports'] },
   {
