@@ -103,7 +103,8 @@ async function playOnce(
       attemptTimeoutMs: 1_000,
       retry: { maxAttempts: MAX_ATTEMPTS, initialMs: 1_000, maxMs: 60_000 },
     },
-    consumer: { concurrency: 2, maxPollRecords: 5, maxPollWaitMs: 500, claimTtlMs: 5_000 },
+    // Handlers that begin at one moment begin in any order, and would swap what they draw for their waits.
+    consumer: { concurrency: 2, maxPollRecords: 5, maxPollWaitMs: 500, claimTtlMs: 5_000, random: () => 0.5 },
     openLetters: (broker) => topicDeadLetters({ broker, topic: LETTERS }),
     load,
     fateOf: (record, { attempt }) => fateAt(world.fateOf(record), record, attempt),
@@ -173,7 +174,9 @@ class Attempts {
   }
 }
 
-function differences(kept: readonly string[], anew: readonly string[]): string[] {
+/** What is at one moment has no order. */
+function differences(keptTrace: readonly string[], anewTrace: readonly string[]): string[] {
+  const [kept, anew] = [keptTrace.toSorted(), anewTrace.toSorted()]
   const at = kept.findIndex((line, index) => line !== anew[index])
   if (at === -1 && kept.length === anew.length) return []
   const where = at === -1 ? kept.length : at

@@ -253,13 +253,13 @@ export class World {
     const loaded = this.#options.load?.(reached, process)
     const { product, broker } = loaded ?? { product: own, broker: reached }
     const consumer = product.createConsumer(this.#app(process, product), {
+      random: this.random,
       ...this.#options.consumer,
       broker: this.witness.noted(broker, instance),
       deadLetters: loaded === undefined ? this.#reachedStore(process) : this.#noted(loaded.letters),
       ...(this.#idempotency === undefined ? {} : { idempotency: this.#idempotency }),
       groupInstanceId: instance,
       clock: process,
-      random: this.random,
     })
     const options = { runId: running.runId, deadlineMs: process.now() + runMs, ...run }
     this.count('runs')

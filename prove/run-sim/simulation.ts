@@ -62,10 +62,12 @@ const brokerRefusals: readonly ErrorCode[] = [
   'REQUEST_TIMED_OUT',
   'UNKNOWN_SERVER_ERROR',
 ]
-/** Most rounds of healthy ticks until all is done. */
-const MOST_ROUNDS = 40
-/** In so many it is done, but for what a clock that was set put off for longer. */
+/** So many healthy ticks that commit nothing, one after the other, say that nothing will be. */
+const MOST_IDLE_ROUNDS = 40
+/** After so many there is only left what a clock that was set put off for longer. */
 const SOON_ROUNDS = 30
+/** Most healthy ticks until all is done, however few records each has the calls and the time for. */
+const MOST_ROUNDS = 200
 
 /** Plays a seed. */
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
@@ -472,7 +474,9 @@ class Simulation {
     await this.#fake.advance(runMs + tickMs + 10)
     await Promise.all(this.#ticks)
     await this.#fake.advance(Math.max(claimTtlMs, sessionTimeoutMs) + 20_000)
-    for (let round = 0; round < MOST_ROUNDS && !(await this.#isDone()); round++) {
+    let [ticks, idle] = [0, 0]
+    let before = await this.#committed()
+    while (ticks < MOST_ROUNDS && idle < MOST_IDLE_ROUNDS && !(await this.#isDone())) {
       const process = new SimulatedProcess(this.#clock, Number.POSITIVE_INFINITY)
       const state = { isOver: false }
       const run = this.#run(process, 'last', runMs, true).finally(() => (state.isOver = true))
@@ -480,13 +484,23 @@ class Simulation {
       while (!state.isOver) await this.#fake.advance(100)
       this.#count('ticksToTheEnd')
       // What was put off is due some time: by the wall clock, which may have been set since.
-      const isLate = round >= SOON_ROUNDS
+      const isLate = idle >= SOON_ROUNDS
       if (isLate) this.#count('hoursLateByTheClock')
       await this.#fake.advance(isLate ? 3_600_000 : 1_000)
+      const committed = await this.#committed()
+      idle = committed > before ? 0 : idle + 1
+      before = Math.max(before, committed)
+      ticks += 1
     }
     if (!(await this.#isDone()))
-      this.#witness.complain(`all was well, and in ${MOST_ROUNDS} ticks the work was not done`)
+      this.#witness.complain(`all was well, and after ${ticks} ticks, ${idle} of them idle, the work was not done`)
     await this.#observe(true)
+  }
+
+  /** How many records are committed, over all partitions. */
+  async #committed(): Promise<number> {
+    const all = await this.#broker.committed(GROUP)
+    return all.reduce((sum, { offset }) => sum + Math.max(0, offset), 0)
   }
 
   #isDone(): Promise<boolean> {
