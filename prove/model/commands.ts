@@ -199,8 +199,8 @@ export class Commit extends Step {
     model.expire(now)
     const code = outcome instanceof KedgeError ? outcome.code : undefined
     const unsure = model.claims.get(this.#instance)
-    // Of a third run it says nothing: that one is refused either way.
-    if (unsure?.isUnsure === true && (runId === undefined || runId === unsure.runId)) {
+    // Of a third run it says nothing: that one is refused either way. And so is anybody's whose claim has lapsed again.
+    if (unsure?.isUnsure === true && unsure.expiresAt > now && (runId === undefined || runId === unsure.runId)) {
       resolveClaim(model, this.#instance, (code === 'CLAIM_LOST') === (runId === undefined))
     }
     const expected = this.#expected(model, offsets, generationId, now)
@@ -356,7 +356,8 @@ function requested(
 function isRefused(model: GroupModel, instance: string, runId: string, now: number, outcome: unknown): boolean {
   const code = outcome instanceof KedgeError ? outcome.code : undefined
   const claim = model.claims.get(instance)
-  if (claim?.isUnsure === true && claim.runId !== runId) resolveClaim(model, instance, code === 'CLAIM_HELD')
+  if (claim?.isUnsure === true && claim.expiresAt > now && claim.runId !== runId)
+    resolveClaim(model, instance, code === 'CLAIM_HELD')
   const against = model.claimAgainst(instance, runId, now)
   equal('the answer', code, against === undefined ? undefined : 'CLAIM_HELD')
   if (against === undefined) return false
