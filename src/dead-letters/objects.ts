@@ -66,6 +66,8 @@ const MAX_PAGE_BYTES = 8_388_608
 const MAX_LIST_OBJECTS = 1000
 /** Most lists of the bucket for one page: a page that finds nothing in 20,000 names ends with a cursor. */
 const MAX_LISTS = 20
+/** How much of a call's time is over when its page ends early: what is under way then needs the rest. */
+const MAX_PAGE_SHARE = 0.5
 /** Objects read at the same time: a Worker may have six connections. */
 const MAX_READS = 6
 /** S3 and R2 allow keys of 1,024 bytes; a group and a topic longer than this are cut and end in a digest. */
@@ -109,8 +111,12 @@ export class ObjectDeadLetters implements DeadLetterStore {
     const limit = listLimit(query)
     const after = query.cursor === undefined ? undefined : this.#root + nameOfCursor(query.cursor)
     const names = await namesOf(query)
+    const { clock, timeoutMs } = this.#settings
+    const endAt = clock.monotonic() + (call?.timeoutMs ?? timeoutMs) * MAX_PAGE_SHARE
+    const isOver = (): boolean => clock.monotonic() >= endAt
     return await this.#do('list dead letters', call, async (signal) => {
-      return await this.#page(query, limit, new Scan(this.#bucket, this.#root, names, after, signal), signal)
+      const scan = new Scan({ bucket: this.#bucket, root: this.#root, names, after, isOver, signal })
+      return await this.#page(query, limit, { scan, isOver, signal })
     })
   }
 
@@ -149,13 +155,13 @@ export class ObjectDeadLetters implements DeadLetterStore {
     return `${this.#root}${await segmentOf(groupId)}/${await segmentOf(topic)}/${partition}/${name}.json`
   }
 
-  async #page(query: DeadLetterQuery, limit: number, scan: Scan, signal: AbortSignal): Promise<Page<DeadLetter>> {
+  async #page(query: DeadLetterQuery, limit: number, { scan, isOver, signal }: PageRun): Promise<Page<DeadLetter>> {
     const items: DeadLetter[] = []
     let bytes = 0
     for (let read = 0; ;) {
       // No more than what is missing: what was read is behind the cursor.
       const room = Math.min(MAX_READS, limit - items.length, this.#settings.maxScanObjects - read)
-      if (room <= 0 || bytes >= MAX_PAGE_BYTES) break
+      if (room <= 0 || bytes >= MAX_PAGE_BYTES || (read > 0 && isOver())) break
       const objects = await scan.next(room)
       if (objects.length === 0) break
       const texts = await Promise.all(objects.map(({ key }) => this.#bucket.read(key, signal)))
@@ -213,12 +219,31 @@ async function namesOf({ groupId, topic }: DeadLetterQuery): Promise<Names> {
   }
 }
 
+/** What one page is made with. */
+interface PageRun {
+  readonly scan: Scan
+  /** Whether the page has to end with what it has. */
+  readonly isOver: () => boolean
+  readonly signal: AbortSignal
+}
+
+/** Where a scan goes. */
+interface ScanOptions {
+  readonly bucket: LetterBucket
+  readonly root: string
+  readonly names: Names
+  readonly after: string | undefined
+  readonly isOver: () => boolean
+  readonly signal: AbortSignal
+}
+
 /** Goes through a bucket's letters by their names, a list of the bucket at a time. */
 class Scan {
   readonly #bucket: LetterBucket
   readonly #root: string
   readonly #prefix: string
   readonly #topic: string | undefined
+  readonly #isOver: () => boolean
   readonly #signal: AbortSignal
   /** The last object that was listed, and the last one that was taken or passed over. */
   #listedTo: string | undefined
@@ -227,12 +252,13 @@ class Scan {
   #lists = 0
   #isEnd = false
 
-  constructor(bucket: LetterBucket, root: string, names: Names, after: string | undefined, signal: AbortSignal) {
+  constructor({ bucket, root, names, after, isOver, signal }: ScanOptions) {
     const narrowed = names.topic === undefined ? `${names.group}/` : `${names.group}/${names.topic}/`
     this.#bucket = bucket
     this.#root = root
     this.#prefix = names.group === undefined ? root : root + narrowed
     this.#topic = names.topic
+    this.#isOver = isOver
     this.#signal = signal
     this.#listedTo = after
     this.#reached = after
@@ -257,6 +283,7 @@ class Scan {
 
   async #fill(): Promise<void> {
     while (this.#waiting.length === 0 && !this.#isEnd && this.#lists < MAX_LISTS) {
+      if (this.#lists > 0 && this.#isOver()) return
       const from = { prefix: this.#prefix, after: this.#listedTo, limit: MAX_LIST_OBJECTS }
       const { objects, isTruncated } = await this.#bucket.list(from, this.#signal)
       this.#lists += 1

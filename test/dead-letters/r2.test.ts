@@ -5,6 +5,9 @@ import type { DeadLetter, DeadLetterStore } from '../../src/dead-letter.ts'
 import { type R2Binding, r2DeadLetters } from '../../src/dead-letters/r2.ts'
 import { describeDeadLetterStore } from '../conformance/dead-letter-store/index.ts'
 import { letter, letterAt, plain } from '../conformance/dead-letter-store/letters.ts'
+import { sleep } from '../../src/clock.ts'
+import { FakeClock } from '../support/clock.ts'
+import { finish } from '../support/consumer.ts'
 import { type LettersWorker, startLettersWorker } from '../support/letters-worker.ts'
 
 // A busy machine may need long to start workerd.
@@ -70,4 +73,38 @@ test('whatever R2 fails with is unavailable, and retriable', async () => {
   ]) {
     await expect(call()).rejects.toMatchObject({ code: 'DEAD_LETTER_STORE_UNAVAILABLE', retriable: true, cause })
   }
+})
+
+test('a list of letters that take longer to read than a call may last ends its pages early, and gets to the end', async () => {
+  const clock = new FakeClock()
+  const texts = new Map<string, string>()
+  const slow: R2Binding = {
+    put: async (key, text) => texts.set(key, text),
+    async get(key) {
+      await sleep(clock, 400)
+      const text = texts.get(key)
+      return text === undefined ? null : { text: async () => text }
+    },
+    head: async (key) => texts.get(key) ?? null,
+    async list({ prefix, limit, startAfter = '' }) {
+      const keys = [...texts.keys()].filter((key) => key.startsWith(prefix) && key > startAfter).toSorted()
+      return { objects: keys.slice(0, limit).map((key) => ({ key, size: 500 })), truncated: keys.length > limit }
+    },
+    delete: async (key) => void texts.delete(key),
+  }
+  const store = r2DeadLetters({ bucket: slow, clock })
+  for (let offset = 0; offset < 300; offset += 1) await store.put(letterAt(offset))
+  const wanted = letterAt(300, { reason: 'invalid' })
+  await store.put(wanted)
+
+  const found: DeadLetter[] = []
+  let cursor: string | undefined
+  do {
+    const query = { reason: 'invalid', ...(cursor === undefined ? {} : { cursor }) } as const
+    const page = await finish(clock, store.list(query, { timeoutMs: 10_000 }))
+    found.push(...page.items)
+    cursor = page.cursor
+  } while (cursor !== undefined)
+
+  expect(plain(found)).toEqual(plain([wanted]))
 })
