@@ -121,7 +121,9 @@ export interface DeadLetterStore extends AsyncDisposable {
   readonly features: DeadLetterFeatures
 
   /**
-   * Stores a letter whole. Resolves only when it is durable, as far as the store promises it.
+   * Stores a letter whole. Resolves only when it is durable, as far as the store promises it. A letter is not taken for one
+   * of another record that was at the same place before its topic was made anew (their `timestampMs` differ): the store
+   * keeps both, or rejects with DEAD_LETTER_ID_TAKEN.
    * Rejects with DEAD_LETTER_TOO_LARGE (never trims), DEAD_LETTER_STORE_UNAVAILABLE, TIMEOUT, NETWORK.
    */
   put(letter: DeadLetter, call?: Call): Promise<void>
@@ -135,7 +137,7 @@ export interface DeadLetterStore extends AsyncDisposable {
   /** The letter, or undefined where there is none. */
   get(id: DeadLetterId, call?: Call): Promise<DeadLetter | undefined>
 
-  /** Deletes the letter and says whether there was one. */
+  /** Deletes the letter, of several records at one place that which `get` gives, and says whether there was one. */
   delete(id: DeadLetterId, call?: Call): Promise<boolean>
 
   /** Idempotent. */

@@ -28,6 +28,8 @@ export const errorMeanings: Readonly<Record<ErrorCode, string>> = {
   DEAD_LETTER_TOO_LARGE: 'The dead letter is larger than its store accepts. It is never trimmed to fit.',
   DEAD_LETTER_STORE_UNAVAILABLE: 'The dead-letter store could not be reached or refused to store for now.',
   DEAD_LETTER_NOT_FOUND: 'The dead-letter store has no such letter of this group.',
+  DEAD_LETTER_ID_TAKEN:
+    'Another record that was at the same place, before its topic was made anew, has a dead letter of that id in the store.',
   IDEMPOTENCY_STORE_UNAVAILABLE: 'The idempotency store could not be reached or refused to serve for now.',
   RECORD_IN_PROGRESS: "Another attempt holds the lock on the record's idempotency key and has not ended yet.",
   LOCK_LOST: 'The lock on an idempotency key lapsed and is no longer held by the one who took it.',

@@ -33,6 +33,7 @@ export const ownErrors = {
   DEAD_LETTER_TOO_LARGE: { retriable: false },
   DEAD_LETTER_STORE_UNAVAILABLE: { retriable: true },
   DEAD_LETTER_NOT_FOUND: { retriable: false },
+  DEAD_LETTER_ID_TAKEN: { retriable: false },
   IDEMPOTENCY_STORE_UNAVAILABLE: { retriable: true },
   RECORD_IN_PROGRESS: { retriable: true },
   LOCK_LOST: { retriable: false },

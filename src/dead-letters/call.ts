@@ -57,6 +57,19 @@ export function unsupported(store: string, what: string): DeadLetterStoreError {
   )
 }
 
+/**
+ * Sees to it that what a store has under a letter's id is that letter: where a topic was made anew, another record has the
+ * same place.
+ * @throws {DeadLetterStoreError} DEAD_LETTER_ID_TAKEN where it is of another record.
+ */
+export function checkSameRecord(letter: DeadLetter, stored: DeadLetter): void {
+  if (stored.record.timestampMs === letter.record.timestampMs) return
+  throw new DeadLetterStoreError(
+    'DEAD_LETTER_ID_TAKEN',
+    `Cannot store dead letter ${letter.id}: the store has one of another record, which was at the same place before the topic was made anew. Redrive or delete that one.`,
+  )
+}
+
 /** The page size of a query. @throws {DeadLetterStoreError} INVALID_REQUEST outside 1 to 1000. */
 export function listLimit({ limit = DEFAULT_LIST_LIMIT }: DeadLetterQuery): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= MAX_LIST_LIMIT) return limit

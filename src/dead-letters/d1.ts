@@ -3,7 +3,8 @@
  * `wrangler d1 execute` or the dashboard.
  *
  * The tables are made on the first call where they are missing, beside whatever else the database holds. A put resolves
- * when D1 has committed it. One statement per call, after one that looks at the schema once for each store.
+ * when D1 has committed it. One statement per call, a put of what is there already one more, after one that looks at the schema
+ * once for each store.
  * @see https://developers.cloudflare.com/d1/platform/limits/
  */
 import { type Clock, systemClock } from '../clock.ts'

@@ -87,6 +87,8 @@ class FallbackDeadLetters implements DeadLetterStore {
         return
       } catch (failure) {
         if (call?.signal?.aborted === true) throw abortError(call.signal)
+        // Of two letters with one id in two stores, whoever deletes one would delete both.
+        if (failure instanceof KedgeError && failure.code === 'DEAD_LETTER_ID_TAKEN') throw failure
         failures.push(failure)
         // What a store says of one letter, its size say, is no news of the store.
         if (isRetriable(failure)) member.unhealthyUntil = this.#clock.monotonic() + this.#unhealthyMs

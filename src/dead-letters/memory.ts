@@ -5,7 +5,7 @@
 import type { Call } from '../broker.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { DeadLetterStoreError } from '../errors.ts'
-import { checkCall, invalidCursor, listLimit, matches } from './call.ts'
+import { checkCall, checkSameRecord, invalidCursor, listLimit, matches } from './call.ts'
 
 /** Options of `memoryDeadLetters`. */
 export interface MemoryDeadLettersOptions {
@@ -34,7 +34,11 @@ export function memoryDeadLetters(options: MemoryDeadLettersOptions = {}): DeadL
 
   async function put(letter: DeadLetter, call?: Call): Promise<void> {
     checkCall('memory', isClosed, call)
-    if (letters.has(letter.id)) return
+    const stored = letters.get(letter.id)
+    if (stored !== undefined) {
+      checkSameRecord(letter, stored.letter)
+      return
+    }
     if (letters.size >= maxLetters) {
       throw new DeadLetterStoreError(
         'DEAD_LETTER_STORE_UNAVAILABLE',

@@ -11,7 +11,7 @@ import type { Call } from '../broker.ts'
 import type { Clock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import type { TopicPartitionOffset } from '../record.ts'
-import { attempt, checkCall, idParts, invalidCursor, listLimit, matches } from './call.ts'
+import { attempt, checkCall, checkSameRecord, idParts, invalidCursor, listLimit, matches } from './call.ts'
 import { decodeDeadLetter, encodeDeadLetter } from './codec.ts'
 import { digestOf } from '../digest.ts'
 
@@ -19,8 +19,8 @@ import { digestOf } from '../digest.ts'
 export interface LetterBucket {
   /** The store's name in messages. */
   readonly name: string
-  /** Creates an object durably; one that is there already stays as it is. */
-  create(key: string, text: string, signal: AbortSignal): Promise<void>
+  /** Creates an object durably and says whether it did; one that is there already stays as it is. */
+  create(key: string, text: string, signal: AbortSignal): Promise<boolean>
   read(key: string, signal: AbortSignal): Promise<string | undefined>
   /** Objects of a prefix in the order of their keys, the first after `after`. */
   list(from: ObjectsFrom, signal: AbortSignal): Promise<ObjectPage>
@@ -103,7 +103,13 @@ export class ObjectDeadLetters implements DeadLetterStore {
     checkCall(this.#bucket.name, this.#isClosed, call)
     const text = encodeDeadLetter(letter)
     const key = await this.#keyOf(letter.groupId, { ...letter.record, redriveCount: letter.redriveCount })
-    await this.#do(`store dead letter ${letter.id}`, call, (signal) => this.#bucket.create(key, text, signal))
+    await this.#do(`store dead letter ${letter.id}`, call, async (signal) => {
+      if (await this.#bucket.create(key, text, signal)) return
+      const stored = await this.#bucket.read(key, signal)
+      if (stored !== undefined) checkSameRecord(letter, decodeDeadLetter(stored))
+      // What was in its way was deleted since.
+      else await this.#bucket.create(key, text, signal)
+    })
   }
 
   async list(query: DeadLetterQuery = {}, call?: Call): Promise<Page<DeadLetter>> {

@@ -64,10 +64,11 @@ function letterBucket(bucket: R2Binding): LetterBucket {
   return {
     name: 'r2',
     async create(key, text) {
-      await bucket.put(key, text, {
+      const created = await bucket.put(key, text, {
         onlyIf: { etagDoesNotMatch: '*' },
         httpMetadata: { contentType: 'application/json' },
       })
+      return created !== null
     },
     read: async (key) => await (await bucket.get(key))?.text(),
     async list({ prefix, after, limit }) {

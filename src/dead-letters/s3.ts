@@ -3,7 +3,7 @@
  *
  * A put resolves when S3 holds the object; S3 is strongly consistent, so it is then listed and read everywhere. Objects are
  * created under the condition `If-None-Match: *`, so that of two letters of one record the first is kept. One request per
- * put, the SDK's own retries off.
+ * put, and one more where something is there already; the SDK's own retries off.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
  */
 import {
@@ -78,9 +78,11 @@ function letterBucket(options: S3DeadLettersOptions): LetterBucket {
       const put = new PutObjectCommand({ Bucket, Key, Body, ContentType: 'application/json', IfNoneMatch: '*' })
       try {
         await client.send(put, { abortSignal })
+        return true
       } catch (error) {
         // It is there already: the first is kept.
-        if (awsStatusOf(error) !== 412) throw error
+        if (awsStatusOf(error) === 412) return false
+        throw error
       }
     },
     async read(Key, abortSignal) {

@@ -12,7 +12,7 @@ import type { Clock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { ConfigError, DeadLetterStoreError } from '../errors.ts'
 import { bytesOf, exactTextOf } from '../record.ts'
-import { attempt, checkCall, invalidCursor, listLimit, matches } from './call.ts'
+import { attempt, checkCall, checkSameRecord, invalidCursor, listLimit, matches } from './call.ts'
 import { decodeDeadLetter, encodeDeadLetter } from './codec.ts'
 
 /** What a column or a parameter of ours holds. */
@@ -232,7 +232,13 @@ export class SqlDeadLetters implements DeadLetterStore {
         { limit: 'maxLetterBytes' },
       )
     }
-    await this.#do(`store dead letter ${letter.id}`, call, () => this.#database.run(statement))
+    await this.#do(`store dead letter ${letter.id}`, call, async () => {
+      if ((await this.#database.run(statement)) > 0) return
+      const [row] = await this.#database.all(selectOf(letter.id))
+      if (row !== undefined) checkSameRecord(letter, letterIn(row))
+      // What was in its way was deleted since.
+      else await this.#database.run(statement)
+    })
   }
 
   async list(query: DeadLetterQuery = {}, call?: Call): Promise<Page<DeadLetter>> {
@@ -249,8 +255,7 @@ export class SqlDeadLetters implements DeadLetterStore {
 
   async get(id: string, call?: Call): Promise<DeadLetter | undefined> {
     checkCall(this.#database.name, this.#isClosed, call)
-    const statement = { sql: 'SELECT letter FROM kedge_dead_letters WHERE id = ?', values: [id.toWellFormed()] }
-    const [row] = await this.#do(`read dead letter ${id}`, call, () => this.#database.all(statement))
+    const [row] = await this.#do(`read dead letter ${id}`, call, () => this.#database.all(selectOf(id)))
     return row === undefined ? undefined : letterIn(row)
   }
 
@@ -281,6 +286,10 @@ export class SqlDeadLetters implements DeadLetterStore {
       }
     })
   }
+}
+
+function selectOf(id: string): SqlStatement {
+  return { sql: 'SELECT letter FROM kedge_dead_letters WHERE id = ?', values: [id.toWellFormed()] }
 }
 
 function letterIn(row: SqlRow): DeadLetter {

@@ -199,7 +199,8 @@ async function messageOf(letter: DeadLetter, queueUrl: string, fifo: boolean): P
     ...(fifo
       ? {
           MessageGroupId: groupId.length <= MAX_GROUP_ID_LENGTH ? groupId : await digestOf(groupId),
-          MessageDeduplicationId: await digestOf(letter.id),
+          // The time too: where a topic was made anew, another record has the same place.
+          MessageDeduplicationId: await digestOf(`${letter.id}/${letter.record.timestampMs}`),
         }
       : {}),
   }

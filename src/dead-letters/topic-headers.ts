@@ -7,7 +7,7 @@
  * for.
  */
 import { type DeadLetter, isDeadLetterReason } from '../dead-letter.ts'
-import { type ConsumerRecord, type Header, bytesOf, exactTextOf } from '../record.ts'
+import { type ConsumerRecord, type Header, type TimestampMs, bytesOf, exactTextOf, textOf } from '../record.ts'
 import { decodeCause, encodeCause, withFingerprint } from './codec.ts'
 import {
   beginsBlock,
@@ -35,6 +35,8 @@ const names = {
 
 /** The header of a marker: a record behind a letter that says that the letter is deleted. */
 const DELETED_HEADER = 'kedge-dead-letter-deleted'
+/** The time of the letter's record, in a marker: where a topic was made anew, another record has the same place. */
+const DELETED_TIME_HEADER = 'kedge-dead-letter-deleted-timestamp'
 
 /** The headers of the letter's record: the original's, then the block. */
 export function headersOfLetter(letter: DeadLetter, dialect: HeaderDialect): Header[] {
@@ -53,16 +55,28 @@ export function headersOfLetter(letter: DeadLetter, dialect: HeaderDialect): Hea
   ]
 }
 
-/** The marker that deletes a letter: a tombstone with the letter's id as its key, and in a header. */
-export function markerOf(id: string): Pick<ConsumerRecord, 'key' | 'value' | 'headers'> {
-  return { key: bytesOf(id), value: null, headers: [textHeader(DELETED_HEADER, id)] }
+/** What a marker deletes. */
+export interface DeletedLetter {
+  readonly id: string
+  /** The time of its record; undefined in a marker that says nothing of it, which deletes all letters of the id. */
+  readonly recordedAtMs: TimestampMs | undefined
+}
+
+/** The marker that deletes a letter: a tombstone with the letter's id as its key, and in a header with the time of its record. */
+export function markerOf({ id, record }: DeadLetter): Pick<ConsumerRecord, 'key' | 'value' | 'headers'> {
+  const headers = [textHeader(DELETED_HEADER, id), textHeader(DELETED_TIME_HEADER, String(record.timestampMs))]
+  return { key: bytesOf(id), value: null, headers }
 }
 
 /** Which letter a record deletes, or undefined where it is no marker. A letter never is one, whatever its record was. */
-export function deletedIdOf({ value, headers }: ConsumerRecord): string | undefined {
+export function deletedBy({ value, headers }: ConsumerRecord): DeletedLetter | undefined {
   const header = headers.find(({ key }) => key === DELETED_HEADER)
   if (value !== null || header === undefined || header.value === null || headers.some(beginsBlock)) return undefined
-  return exactTextOf(header.value)
+  const id = exactTextOf(header.value)
+  const time = headers.find(({ key }) => key === DELETED_TIME_HEADER)?.value
+  return id === undefined
+    ? undefined
+    : { id, recordedAtMs: time === undefined || time === null ? undefined : Number(textOf(time)) }
 }
 
 /** The letter in a record of a dead-letter topic, or undefined where the record is none of ours. */

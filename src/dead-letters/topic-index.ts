@@ -10,7 +10,7 @@ import type { Broker, Call } from '../broker.ts'
 import { BrokerError } from '../errors.ts'
 import { fetchFrom } from '../fetch-from.ts'
 import type { ConsumerRecord, Offset, TimestampMs, TopicPartition, TopicPartitionOffset } from '../record.ts'
-import { deletedIdOf, letterOfRecord } from './topic-headers.ts'
+import { type DeletedLetter, deletedBy, letterOfRecord } from './topic-headers.ts'
 
 /** How many records a call may still read. */
 export interface ScanBudget {
@@ -99,9 +99,9 @@ export class PartitionIndex {
     })
   }
 
-  /** A marker of this id was written at an offset. */
-  deleted(id: string, offset: Offset): void {
-    this.#delete(id, offset)
+  /** A marker of this letter was written at an offset. */
+  deleted(letter: DeletedLetter, offset: Offset): void {
+    this.#delete(letter, offset)
     if (this.#next === offset) this.#next = offset + 1
   }
 
@@ -169,7 +169,7 @@ export class PartitionIndex {
     this.#next = startOffset
     for (const [offset, { id }] of this.#letters) {
       if (offset >= startOffset) break
-      this.#delete(id, offset + 1)
+      this.#delete({ id, recordedAtMs: undefined }, offset + 1)
     }
   }
 
@@ -185,8 +185,8 @@ export class PartitionIndex {
     const { maxLetters, only } = this.#options
     const letter = letterOfRecord(record)
     if (letter === undefined) {
-      const deletedId = deletedIdOf(record)
-      if (deletedId !== undefined) this.#delete(deletedId, record.offset)
+      const deleted = deletedBy(record)
+      if (deleted !== undefined) this.#delete(deleted, record.offset)
       return
     }
     const { id } = letter
@@ -204,11 +204,13 @@ export class PartitionIndex {
     this.#offsetsOfId.set(id, [...offsets, record.offset])
   }
 
-  #delete(id: string, before: Offset): void {
+  #delete({ id, recordedAtMs }: DeletedLetter, before: Offset): void {
     const offsets = this.#offsetsOfId.get(id)
     if (offsets === undefined) return
-    const kept = offsets.filter((offset) => offset >= before)
-    for (const offset of offsets) if (offset < before) this.#letters.delete(offset)
+    const isKept = (offset: Offset): boolean =>
+      offset >= before || (recordedAtMs !== undefined && this.#letters.get(offset)?.recordedAtMs !== recordedAtMs)
+    const kept = offsets.filter(isKept)
+    for (const offset of offsets) if (!kept.includes(offset)) this.#letters.delete(offset)
     if (kept.length === 0) this.#offsetsOfId.delete(id)
     else this.#offsetsOfId.set(id, kept)
   }

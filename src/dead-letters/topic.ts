@@ -12,9 +12,16 @@ import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, 
 import { BrokerError, ConfigError, DeadLetterStoreError } from '../errors.ts'
 import { checkCall, idParts, listLimit, matches } from './call.ts'
 import { digestOf } from '../digest.ts'
-import { partitionKey, type Offset, type RecordMetadata, type TimestampMs, type TopicPartition } from '../record.ts'
+import {
+  partitionKey,
+  type Offset,
+  type RecordMetadata,
+  type TimestampMs,
+  type TopicPartition,
+  type TopicPartitionOffset,
+} from '../record.ts'
 import { type HeaderDialect, headerDialects } from './topic-dialects.ts'
-import { deletedIdOf, headersOfLetter, letterOfRecord, markerOf } from './topic-headers.ts'
+import { deletedBy, headersOfLetter, letterOfRecord, markerOf } from './topic-headers.ts'
 import { isOutOfRange, PartitionIndex, readFrom, type ScanBudget } from './topic-index.ts'
 import { DEAD_LETTER_TOPIC_SUFFIX, deadLetterTopic } from './topic-name.ts'
 import { openTopicScan } from './topic-scan.ts'
@@ -141,17 +148,18 @@ class TopicDeadLetters implements DeadLetterStore {
 
   async delete(id: string, call?: Call): Promise<boolean> {
     checkCall('topic', this.#isClosed, call)
-    const found = await this.#find(id, call)
-    // In each partition that has it, the marker is named after the last of its records: it deletes all that are before it.
-    const lasts = new Map(found.map((place) => [partitionKey(place), place]))
-    let wasThere = false
-    for (const place of lasts.values()) {
+    // In each partition that has it one marker, behind all copies of the letter. Of several records at one place only the
+    // letter of the first goes, which is what `get` gives.
+    const marks = new Map<string, { readonly place: TopicPartitionOffset; readonly stored: StoredLetter }>()
+    let recordedAtMs: TimestampMs | undefined
+    for (const place of await this.#find(id, call)) {
       const stored = await this.#letterAt(id, place, place.offset, call)
       if (stored === undefined) continue
-      await this.#mark(id, place, stored.storedAtMs, call)
-      wasThere = true
+      recordedAtMs ??= stored.letter.record.timestampMs
+      if (stored.letter.record.timestampMs === recordedAtMs) marks.set(partitionKey(place), { place, stored })
     }
-    return wasThere
+    for (const { place, stored } of marks.values()) await this.#mark(stored, place, call)
+    return marks.size > 0
   }
 
   async close(): Promise<void> {
@@ -180,7 +188,7 @@ class TopicDeadLetters implements DeadLetterStore {
     const byName = await this.#produce(topic, letter, name, call)
     const stored = byName ?? (await this.#produce(topic, letter, byFailure, call))
     if (stored === undefined) return
-    const end = await this.#endOf(letter.id, stored, call)
+    const end = await this.#endOf(letter, stored, call)
     if (end === undefined) return
     await this.#produce(topic, letter, `${byName === undefined ? byFailure : name}/after/${end}`, call)
   }
@@ -200,7 +208,11 @@ class TopicDeadLetters implements DeadLetterStore {
   }
 
   /** What ended a record that was stored by an earlier put: the last marker behind it, or else where its log begins or ends now. */
-  async #endOf(id: string, stored: RecordMetadata, call: Call | undefined): Promise<Offset | undefined> {
+  async #endOf(
+    { id, record }: DeadLetter,
+    stored: RecordMetadata,
+    call: Call | undefined,
+  ): Promise<Offset | undefined> {
     if (!this.#broker.features.idempotencyKeys) return undefined
     const { topic, partition } = stored
     const key = partitionKey(stored)
@@ -220,7 +232,11 @@ class TopicDeadLetters implements DeadLetterStore {
     for (let next = stored.offset; next < endOffset;) {
       const records = await readFrom(this.#broker, { ...place, offset: next }, undefined, call)
       if (next === stored.offset && records.every((record) => letterOfRecord(record)?.id !== id)) return endOffset
-      for (const record of records) if (deletedIdOf(record) === id) ended = record.offset
+      for (const marker of records) {
+        const deleted = deletedBy(marker)
+        const isOfRecord = (deleted?.recordedAtMs ?? record.timestampMs) === record.timestampMs
+        if (deleted?.id === id && isOfRecord) ended = marker.offset
+      }
       next = (records.at(-1)?.offset ?? endOffset - 1) + 1
     }
     return ended
@@ -303,7 +319,7 @@ class TopicDeadLetters implements DeadLetterStore {
     { topic, partition }: TopicPartition,
     offset: Offset,
     call: Call | undefined,
-  ): Promise<{ readonly letter: DeadLetter; readonly storedAtMs: TimestampMs } | undefined> {
+  ): Promise<StoredLetter | undefined> {
     try {
       const [record] = await readFrom(this.#broker, { topic, partition, offset }, 1, call)
       const letter = record?.offset === offset ? letterOfRecord(record) : undefined
@@ -318,22 +334,29 @@ class TopicDeadLetters implements DeadLetterStore {
 
   /** Makes a marker durable behind a letter. */
   async #mark(
-    id: string,
-    { topic, partition, offset }: TopicPartition & { readonly offset: Offset },
-    storedAtMs: TimestampMs,
+    { letter, storedAtMs }: StoredLetter,
+    { topic, partition, offset }: TopicPartitionOffset,
     call: Call | undefined,
   ): Promise<void> {
-    const records = [{ topic, partition, ...markerOf(id) }]
+    const { id } = letter
+    const deleted = { id, recordedAtMs: letter.record.timestampMs }
+    const records = [{ topic, partition, ...markerOf(letter) }]
     // The time too: a topic that was made anew has other letters at the same offsets.
     const name = `dead-letter-deleted/${topic}/${partition}/${offset}/${storedAtMs}/${id}`
     const idempotencyKey = await keyOf(name)
     try {
       const [stored] = (await appendOnce({ broker: this.#broker, records, idempotencyKey }, call)) ?? []
-      if (stored !== undefined) this.#indexOf({ topic, partition }).deleted(id, stored.offset)
+      if (stored !== undefined) this.#indexOf({ topic, partition }).deleted(deleted, stored.offset)
     } catch (error) {
       throw call?.signal?.aborted === true ? error : storeError(error, `delete dead letter ${id} in topic ${topic}`)
     }
   }
+}
+
+/** A letter as it was read from its topic. */
+interface StoredLetter {
+  readonly letter: DeadLetter
+  readonly storedAtMs: TimestampMs
 }
 
 /** A name as an idempotency key. */

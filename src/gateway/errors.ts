@@ -29,6 +29,7 @@ export const statusOfCode: Readonly<Record<ErrorCode, number | null>> = {
   DEAD_LETTER_TOO_LARGE: null,
   DEAD_LETTER_STORE_UNAVAILABLE: 503,
   DEAD_LETTER_NOT_FOUND: 404,
+  DEAD_LETTER_ID_TAKEN: null,
   IDEMPOTENCY_STORE_UNAVAILABLE: null,
   RECORD_IN_PROGRESS: null,
   LOCK_LOST: null,

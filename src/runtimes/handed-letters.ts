@@ -6,7 +6,7 @@ import type { App } from '../app.ts'
 import type { Broker } from '../broker.ts'
 import { sleep, systemClock } from '../clock.ts'
 import type { Clock } from '../clock.ts'
-import type { DeadLetter } from '../dead-letter.ts'
+import type { DeadLetter, DeadLetterStore } from '../dead-letter.ts'
 import { isClaimReference } from '../dead-letters/claim-check.ts'
 import { decodeDeadLetter } from '../dead-letters/codec.ts'
 import { memoryDeadLetters } from '../dead-letters/memory.ts'
@@ -43,8 +43,11 @@ export async function redriveHanded(app: App, handed: HandedLetters): Promise<re
   const cancel = clock.after(timeMs, () => time.abort(new Error('The time for these letters is over.')))
   try {
     await using store = memoryDeadLetters()
-    const letters = bodies.map((body) => letterIn(body, app, log))
-    for (const letter of letters) if (letter !== undefined) await store.put(letter)
+    const letters: (DeadLetter | undefined)[] = []
+    for (const body of bodies) {
+      const letter = letterIn(body, app, log)
+      letters.push(letter !== undefined && (await takes(store, letter, log)) ? letter : undefined)
+    }
     const redrive = createRedrive({ broker, store, groupId: app.groupId, app, log, clock })
     await runWhenFree(redrive, actor, time.signal, clock)
     return await Promise.all(
@@ -69,6 +72,19 @@ function letterIn(body: string, { groupId }: App, log: Log): DeadLetter | undefi
   } catch (error) {
     if (!(error instanceof KedgeError)) throw error
     return left(error.message)
+  }
+}
+
+/** Whether the batch has no letter of another record with the same id before this one, which then waits for its turn. */
+async function takes(store: DeadLetterStore, letter: DeadLetter, log: Log): Promise<boolean> {
+  try {
+    await store.put(letter)
+    return true
+  } catch (error) {
+    if (!(error instanceof KedgeError) || error.code !== 'DEAD_LETTER_ID_TAKEN') throw error
+    const { groupId: group, id: letterId } = letter
+    log({ level: 'warn', event: 'dead letter left in its queue', group, letterId, cause: error.message })
+    return false
   }
 }
 

@@ -152,6 +152,19 @@ describe('a put', () => {
   })
 })
 
+test('a letter whose id another record has is refused, for whoever deletes one of two would delete both', async () => {
+  const [first, second] = [memoryDeadLetters(), memoryDeadLetters()]
+  await using chain = fallbackDeadLetters([first, second])
+  await chain.put(letter({ record: { timestampMs: 1 } }))
+
+  await expect(chain.put(letter({ record: { timestampMs: 2 } }))).rejects.toMatchObject({
+    code: 'DEAD_LETTER_ID_TAKEN',
+    message: expect.stringContaining('Redrive or delete that one.') as unknown,
+  })
+
+  expect((await second.list()).items).toEqual([])
+})
+
 describe('a store that hangs', () => {
   const hanging = (): { readonly store: DeadLetterStore; readonly calls: Call[] } => {
     const calls: Call[] = []

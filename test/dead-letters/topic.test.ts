@@ -512,7 +512,29 @@ describe('a letter that is deleted', () => {
     const [first, marker] = all
     expect(all).toHaveLength(2)
     expect(marker).toMatchObject({ partition: first?.partition, key: bytesOf(given.id), value: null })
-    expect(marker?.headers).toEqual([{ key: 'kedge-dead-letter-deleted', value: bytesOf(given.id) }])
+    expect(marker?.headers).toEqual([
+      { key: 'kedge-dead-letter-deleted', value: bytesOf(given.id) },
+      { key: 'kedge-dead-letter-deleted-timestamp', value: bytesOf(String(given.record.timestampMs)) },
+    ])
+  })
+
+  test('takes none along that is of another record at the same place, for this store and any other', async () => {
+    await using broker = memoryBroker()
+    const store = topicDeadLetters({ broker, topic: 'letters' })
+    const [before, after] = [letter({ record: { timestampMs: 1 } }), letter({ record: { timestampMs: 2 } })]
+    for (const put of [before, after, before]) await store.put(put)
+
+    expect(await store.delete(before.id)).toBe(true)
+    const left = [
+      plain((await store.list()).items),
+      plain((await topicDeadLetters({ broker, topic: 'letters' }).list()).items),
+    ]
+    await store.put(after)
+    expect(await store.delete(before.id)).toBe(true)
+    const atLast = [await store.list(), await store.delete(before.id)]
+
+    expect(left).toEqual([plain([after]), plain([after])])
+    expect(atLast).toEqual([{ items: [] }, false])
   })
 
   test('is gone for every other store over the topic', async () => {

@@ -115,6 +115,19 @@ describe('letters that are handed over', () => {
     expect(shop.handled).toEqual(['a'])
   })
 
+  test('of two records that were at one place go back one after the other', async () => {
+    await using shop = new Shop()
+    const [a] = (await threeLetters(shop)) as [DeadLetter]
+    const record = { ...a.record, timestampMs: a.record.timestampMs + 1, value: bytesOf('another') }
+    const another = encodeDeadLetter({ ...a, record, failedAtMs: a.failedAtMs + 1 })
+
+    expect(await shop.redrive([encodeDeadLetter(a), another])).toEqual([true, false])
+    expect(await shop.redrive([another])).toEqual([true])
+
+    await shop.drain()
+    expect(shop.handled).toEqual(['a', 'another'])
+  })
+
   test('that come twice go back once', async () => {
     await using shop = new Shop()
     const bodies = (await threeLetters(shop)).map(encodeDeadLetter)

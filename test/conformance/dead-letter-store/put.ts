@@ -169,6 +169,24 @@ export function putCases(subject: Subject): void {
     expect(plain(await stored())).toEqual(plain(expected))
   })
 
+  test('does not take a letter for that of another record at the same place, as of a topic that was made anew', async () => {
+    const { store, stored } = subject()
+    const before = letter({ record: { timestampMs: 1 } })
+    const after = letter({ record: { timestampMs: 2, value: bytesOf('another') } })
+    await store.put(before)
+
+    const refusal = await store.put(after).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+
+    const kept = (await stored()).toSorted((a, b) => a.record.timestampMs - b.record.timestampMs)
+    if (refusal === undefined) expect(plain(kept)).toEqual(plain([before, after]))
+    else expect(refusal).toMatchObject({ code: 'DEAD_LETTER_ID_TAKEN', retriable: false })
+    await store.put(before)
+    if (refusal !== undefined) expect(plain(await stored())).toEqual(plain([before]))
+  })
+
   test('keeps letters of one record in two groups apart', async () => {
     const { store, stored } = subject()
 
