@@ -10,7 +10,7 @@ import type { Call } from '../broker.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { DeadLetter, DeadLetterFeatures, DeadLetterQuery, DeadLetterStore, Page } from '../dead-letter.ts'
 import { ConfigError, DeadLetterStoreError } from '../errors.ts'
-import { bytesOf } from '../record.ts'
+import { bytesOf, textOf } from '../record.ts'
 import { checkCall, matches, sharedCall } from './call.ts'
 import { encodeDeadLetter } from './codec.ts'
 
@@ -30,6 +30,12 @@ export interface ClaimCheckOptions {
 
 const claimCheckDefaults = { timeoutMs: 10_000, clock: systemClock } as const
 
+/** What a reference says of its letter. */
+interface Claim {
+  readonly format: string
+  readonly letterBytes: number
+}
+
 /** The header by which a reference is known; it is its only one. */
 const CLAIM_HEADER = 'kedge-claim-check'
 /** What a store may add to a letter's JSON, as SQS counts attributes with the body. */
@@ -38,6 +44,12 @@ const MAX_ADDED_BYTES = 1_024
 const MAX_KEPT_KEY_BYTES = 1_024
 /** Letters fetched at the same time: a Worker may have six connections. */
 const MAX_FETCHES = 6
+/** Most letters fetched for one page, which is to end within its call, and their bytes together. One letter is always taken. */
+const MAX_PAGE_REFERENCES = 120
+const MAX_PAGE_BYTES = 8_388_608
+
+/** What is left of a call's time, for so many parts. */
+type LeftOfCall = ReturnType<typeof sharedCall>
 
 /**
  * Gives a store that keeps its large letters in another. Both are closed with it.
@@ -113,11 +125,11 @@ class ClaimCheck implements DeadLetterStore {
   async list(query: DeadLetterQuery = {}, call?: Call): Promise<Page<DeadLetter>> {
     checkCall('claim check', this.#isClosed, call)
     const left = sharedCall(call, this.#timeoutMs, this.#clock)
-    const { items, ...rest } = await this.#store.list(withoutWhatReferencesLack(query), left(2))
+    const { items, ...rest } = await this.#page(withoutWhatReferencesLack(query), left)
     const letters: DeadLetter[] = []
     for (let at = 0; at < items.length; at += MAX_FETCHES) {
-      const fetched = items.slice(at, at + MAX_FETCHES).map((item) => claimedLetter(item, this.#objects, left()))
-      letters.push(...(await Promise.all(fetched)))
+      const fetched = items.slice(at, at + MAX_FETCHES).map((item) => this.#wholeOf(item, left))
+      letters.push(...(await Promise.all(fetched)).filter((letter) => letter !== undefined))
     }
     return { ...rest, items: letters.filter((letter) => matches(letter, query)) }
   }
@@ -126,7 +138,7 @@ class ClaimCheck implements DeadLetterStore {
     checkCall('claim check', this.#isClosed, call)
     const left = sharedCall(call, this.#timeoutMs, this.#clock)
     const letter = await this.#store.get(id, left(2))
-    return letter === undefined ? undefined : await claimedLetter(letter, this.#objects, left())
+    return letter === undefined ? undefined : await this.#wholeOf(letter, left)
   }
 
   async delete(id: string, call?: Call): Promise<boolean> {
@@ -135,6 +147,25 @@ class ClaimCheck implements DeadLetterStore {
     // The reference first: what is left by a failure between the two is found by nobody and harms nobody.
     const wasThere = await this.#store.delete(id, left(2))
     return (await this.#objects.delete(id, left())) || wasThere
+  }
+
+  /** A page of the store, with no more references than one call may fetch and hold. */
+  async #page(query: DeadLetterQuery, left: LeftOfCall): Promise<Page<DeadLetter>> {
+    const page = await this.#store.list(query, left(2))
+    const limit = fittingOf(page.items)
+    return limit === page.items.length ? page : await this.#store.list({ ...query, limit }, left(2))
+  }
+
+  /** The letter that a reference stands for; undefined where somebody deleted both since the reference was read. */
+  async #wholeOf(letter: DeadLetter, left: LeftOfCall): Promise<DeadLetter | undefined> {
+    try {
+      return await claimedLetter(letter, this.#objects, left())
+    } catch (error) {
+      const isGone = error instanceof DeadLetterStoreError && error.code === 'BAD_RESPONSE'
+      // The reference is deleted first: where it is still there, its letter is lost.
+      if (!isGone || !this.#store.features.get || (await this.#store.get(letter.id, left())) !== undefined) throw error
+      return undefined
+    }
   }
 
   async close(): Promise<void> {
@@ -165,6 +196,29 @@ function referenceTo(letter: DeadLetter): DeadLetter {
 /** Whether a letter is a reference, whose record is in another store. */
 export function isClaimReference({ record }: DeadLetter): boolean {
   return record.value === null && record.headers.length === 1 && record.headers[0]?.key === CLAIM_HEADER
+}
+
+/** How many letters of a page, at its beginning, may be in one that is given with its references' letters. */
+function fittingOf(items: readonly DeadLetter[]): number {
+  let references = 0
+  let bytes = 0
+  for (const [at, item] of items.entries()) {
+    if (!isClaimReference(item)) continue
+    references += 1
+    bytes += claimedBytesOf(item)
+    if (at > 0 && (references > MAX_PAGE_REFERENCES || bytes > MAX_PAGE_BYTES)) return at
+  }
+  return items.length
+}
+
+/** What a reference says of the size of its letter; 0 where it says nothing. */
+function claimedBytesOf({ record }: DeadLetter): number {
+  try {
+    const { letterBytes } = Object(JSON.parse(textOf(record.headers[0]?.value ?? bytesOf('{}')))) as Partial<Claim>
+    return typeof letterBytes === 'number' ? letterBytes : 0
+  } catch {
+    return 0
+  }
 }
 
 /** What a reference says no more is asked of the letters behind them. */

@@ -175,6 +175,50 @@ describe('a large letter', () => {
   })
 })
 
+test('a letter that is deleted while it is listed or got is none that was lost', async () => {
+  const objects = memoryDeadLetters()
+  const get = objects.get.bind(objects)
+  const store = claimCheck(memoryDeadLetters(), { objects, overBytes: 0 })
+  objects.get = async (id, call) => {
+    if (id === letterAt(1).id) await store.delete(id)
+    return await get(id, call)
+  }
+  for (const offset of [0, 1, 2]) await store.put(letterAt(offset))
+
+  expect(plain((await store.list()).items)).toEqual(plain([letterAt(0), letterAt(2)]))
+  await store.put(letterAt(1))
+  expect(await store.get(letterAt(1).id)).toBeUndefined()
+})
+
+test('a page of large letters ends early rather than fetch more than 8 MiB or 120 of them, and the next one goes on', async () => {
+  const objects = memoryDeadLetters()
+  let fetched: string[] = []
+  const get = objects.get.bind(objects)
+  objects.get = async (id, call) => {
+    fetched.push(id)
+    return await get(id, call)
+  }
+  const store = claimCheck(memoryDeadLetters(), { objects, overBytes: 1_000 })
+  for (let offset = 0; offset < 250; offset += 1) {
+    const bytes = offset < 20 ? 1_000_000 : 1_000
+    await store.put(letterAt(offset, { record: { value: new Uint8Array(bytes) } }))
+  }
+
+  const pages: number[] = []
+  let cursor: string | undefined
+  do {
+    fetched = []
+    const page = await store.list(cursor === undefined ? { limit: 1_000 } : { limit: 1_000, cursor })
+    pages.push(page.items.length)
+    expect(fetched).toHaveLength(page.items.length)
+    cursor = page.cursor
+  } while (cursor !== undefined)
+
+  expect(pages.slice(0, 3)).toEqual([6, 6, 6])
+  expect(Math.max(...pages)).toBeLessThanOrEqual(120)
+  expect(pages.reduce((sum, page) => sum + page, 0)).toBe(250)
+})
+
 test('a record that was made to look like a reference comes back as it is', async () => {
   const store = claimCheck(memoryDeadLetters(), { objects: memoryDeadLetters() })
   const forged = letter({ record: { value: null, headers: [{ key: 'kedge-claim-check', value: bytesOf('{}') }] } })
