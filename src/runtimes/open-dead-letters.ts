@@ -48,5 +48,19 @@ async function openOne(address: string, drivers: DeadLetterDrivers): Promise<Dea
       `Cannot open the dead-letter store: the ${url.protocol} URL in KEDGE_DEAD_LETTERS has something behind a ? or #. No driver reads that; leave it out.`,
     )
   }
+  if (!isDecodable(url.pathname)) {
+    throw new ConfigError(
+      `Cannot open the dead-letter store: the ${url.protocol} URL in KEDGE_DEAD_LETTERS has a % that begins no %XX. Write %25 for a percent sign.`,
+    )
+  }
   return await driver(url)
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
 }

@@ -53,6 +53,16 @@ describe('on Lambda and Node', () => {
     expect(await server.keysOf('letters')).toEqual([key])
   })
 
+  test.each(['sqlite:/data/100%/letters.db', 's3://letters/50%off'])(
+    '%s is refused, with what to write',
+    async (address) => {
+      await expect(open(address)).rejects.toMatchObject({
+        name: 'ConfigError',
+        message: expect.stringContaining('Write %25 for a percent sign.') as unknown,
+      })
+    },
+  )
+
   test('several are a chain: what is too large for a queue is in the file behind it', async () => {
     await using server = await startSqs()
     awsSettings()
