@@ -5,12 +5,14 @@ import { kafkaBroker } from '../../src/brokers/kafka.ts'
 import type { KafkaBrokerOptions } from '../../src/brokers/kafka.ts'
 import type { Deviation } from '../conformance/broker/harness.ts'
 import { failOnLeaks } from '../support/leaks.ts'
-import { bootstrapServers, type KafkaAdmin, kafkaAdmin } from './admin.ts'
+import { bootstrapServers, type DescribedMember, type KafkaAdmin, kafkaAdmin } from './admin.ts'
 
 /** What suites do to the cluster past the driver. */
 export interface OwnCluster {
   /** Leaves no topic and no group. */
   wipe(): Promise<void>
+  /** The members of a group, of any client. */
+  members(groupId: string): Promise<readonly DescribedMember[]>
   /** Creates a topic that keeps its retention as quickly as the suites ask for it. */
   createTopic(broker: Broker, topic: NewTopic): Promise<void>
 }
@@ -37,6 +39,7 @@ export function ownCluster(): OwnCluster {
   failOnLeaks()
   return {
     wipe: () => admin.wipe(),
+    members: (groupId) => admin.members(groupId),
     async createTopic(broker, topic) {
       await broker.createTopic(topic)
       // Kafka deletes whole segments, and never the newest for its size: so those of a topic with a size are short.

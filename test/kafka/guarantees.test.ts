@@ -3,7 +3,7 @@
  * functions are, straight to the cluster or through replicas of a gateway.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { type App, type AppOptions, defineApp } from '../../src/app.ts'
 import type { Broker } from '../../src/broker.ts'
 import { restBroker } from '../../src/brokers/rest.ts'
@@ -21,25 +21,17 @@ import type { RouteOptions } from '../../src/router.ts'
 import { refusal } from '../conformance/broker/harness.ts'
 import { expectSetAside } from '../support/crashing.ts'
 import { startGateway } from '../support/gateway.ts'
-import { failOnLeaks } from '../support/leaks.ts'
 import { record, series } from '../support/records.ts'
 import { until } from '../support/until.ts'
-import { type KafkaAdmin, kafkaAdmin } from './admin.ts'
 import { startKcat } from './clients.ts'
-import { openKafka } from './conformance-kafka.ts'
+import { openKafka, ownCluster } from './conformance-kafka.ts'
 
 const TOPIC = 'orders'
 const GROUP = 'shop'
 const actor = 'ann'
 
-let admin: KafkaAdmin
-beforeAll(async () => {
-  admin = await kafkaAdmin()
-})
-beforeEach(() => admin.wipe())
-afterAll(() => admin[Symbol.asyncDispose]())
-
-failOnLeaks()
+const cluster = ownCluster()
+beforeEach(() => cluster.wipe())
 
 describe.each<{ name: string; open: () => Promise<Site> }>([
   { name: 'the cluster', open: () => Promise.resolve(new Site()) },
@@ -201,7 +193,7 @@ test('seek is refused while clients of another kind consume as the group, and do
   await using site = new Site()
   await site.produce(series(TOPIC, 0, 2))
   await using member = startKcat(['-G', GROUP, '-X', 'auto.offset.reset=earliest', TOPIC])
-  await until(async () => (await admin.members(GROUP)).length === 1, { timeoutMs: 30_000 })
+  await until(async () => (await cluster.members(GROUP)).length === 1, { timeoutMs: 30_000 })
 
   const refused = await refusal(site.verbs().seek({ actor, topic: TOPIC, to: 'earliest' }), 'UNKNOWN_MEMBER_ID')
   await member.kill('SIGTERM')
